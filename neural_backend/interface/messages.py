@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The typed messages that cross the border between the processes, and the planes of a rendered frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Camera
+
+#: Raised by one with every change of the messages; both sides refuse another version.
+PROTOCOL = 1
+
+#: Planes of a frame and their channels, all float32, rows from the bottom up as Blender stores them.
+#: color: scene-linear Rec.709, premultiplied, alpha last. depth: distance along the camera's axis in scene units, 1e10 where
+#: the mask is under 0.5. mask: alpha in 0..1. part: 0 background, 1..24. uv: u, v of the dominant part in 0..1, then 0.
+PLANES: dict[str, int] = {"color": 4, "depth": 1, "mask": 1, "part": 1, "uv": 3}
+
+EMPTY_DEPTH = 1e10
+
+
+class BackendError(Exception):
+    """An error that crosses the border as data.
+
+    code: a short stable name, such as 'avatar-missing'. message: one sentence for the animator, with the remedy.
+    details: for the log.
+    """
+
+    def __init__(self, code: str, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.code, self.message, self.details = code, message, details
+
+
+@dataclass(frozen=True)
+class AvatarInstance:
+    """One avatar in one frame.
+
+    path: absolute path of the .avatar file. name: what the user calls it (the armature's name), for messages.
+    joints: (137, 3) float32, world axes, scene units. confidence: (137,) float32, 0 where a joint is absent.
+    """
+
+    path: str
+    name: str
+    joints: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """What one frame needs. The camera's width and height are those of the region to fill."""
+
+    camera: Camera
+    avatars: tuple[AvatarInstance, ...]
+    planes: tuple[str, ...] = ("color", "depth", "mask", "part", "uv")
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """A finished frame. planes: name to (height, width, channels) float32, see PLANES. Valid until released.
+
+    warnings: sentences for the animator. seconds: time of each of the backend's stages.
+    """
+
+    planes: dict[str, npt.NDArray[np.float32]]
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
