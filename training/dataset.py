@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading a dataset folder: joints, calibrated cameras and masked pictures of one person.
+
+    cameras.json            "cameras": [{name, K, R, t, width, height}], "train_cameras", "heldout_cameras": indices or names
+    joints.npz              joints (T, J, 3) world metres, names (J); optional confidence (T, J), split (T), clip (T)
+    images/NAME/NNNNN.png   RGBA, display sRGB, straight alpha = the mask; NNNNN is the row of joints.npz
+
+Conventions: x_cam = R x_world + t, OpenCV axes, pixel centres at +0.5, world Z up (docs/conventions.md).
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..neural_backend.interface.camera import Camera
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.interface.skeleton import BODY_JOINTS, reorder
+from .pictures import Picture, PictureCache
+
+#: Rows with fewer body joints than this are left out: no skeleton can be drawn from them.
+MIN_BODY_JOINTS = 8
+
+
+@dataclass(frozen=True)
+class View:
+    """One picture of a dataset: the row of joints.npz and the index of the camera."""
+
+    row: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder, read and checked.
+
+    joints: (T, 137, 3) float32 world metres. confidence: (T, 137) float32, 0 where absent. split, clip: T names.
+    usable: (T,) bool, False for rows with too few joints. train_cameras, heldout_cameras: indices into cameras.
+    """
+
+    path: Path
+    joints: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    split: tuple[str, ...]
+    clip: tuple[str, ...]
+    usable: npt.NDArray[np.bool_]
+    cameras: tuple[Camera, ...]
+    camera_names: tuple[str, ...]
+    train_cameras: tuple[int, ...]
+    heldout_cameras: tuple[int, ...]
+    credit: str = ""
+    pictures: PictureCache = field(default_factory=PictureCache, repr=False, compare=False)
+
+    def picture_path(self, view: View) -> Path:
+        """Where the picture of a view lies."""
+        return self.path / "images" / self.camera_names[view.camera] / f"{view.row:05d}.png"
+
+    def picture(self, view: View) -> Picture:
+        """The decoded picture of a view (cached); raises BackendError 'dataset-picture'."""
+        camera = self.cameras[view.camera]
+        return self.pictures.get(self.picture_path(view), camera.width, camera.height)
+
+    def camera_indices(self, choice: Sequence[str]) -> tuple[int, ...]:
+        """Indices of the cameras named by 'train', 'heldout', 'all' or their own names.
+
+        Raises BackendError 'dataset-cameras' for an unknown name or an empty choice.
+        """
+        groups = {
+            "train": self.train_cameras,
+            "heldout": self.heldout_cameras,
+            "all": tuple(range(len(self.cameras))),
+            **{name: (i,) for i, name in enumerate(self.camera_names)},
+        }
+        known = ", ".join(groups)
+        for name in choice:
+            if name not in groups:
+                raise BackendError("dataset-cameras", f"{self.path} has no camera {name!r}; choose from {known}.")
+        indices = tuple(sorted({i for name in choice for i in groups[name]}))
+        if not indices:
+            raise BackendError("dataset-cameras", f"{self.path} names no {' '.join(choice)} cameras; choose from {known}.")
+        return indices
+
+    def views(self, split: Iterable[str], cameras: Sequence[str]) -> list[View]:
+        """Every view of the given splits and cameras, in order of rows; their pictures are checked to exist.
+
+        Raises BackendError 'dataset-split', 'dataset-cameras' or 'dataset-picture' when there is none or some are missing.
+        """
+        wanted, indices = set(split), self.camera_indices(cameras)
+        rows = [i for i, name in enumerate(self.split) if name in wanted and self.usable[i]]
+        if not rows:
+            known = ", ".join(sorted(set(self.split)))
+            raise BackendError(
+                "dataset-split", f"{self.path} has no usable rows of split {' '.join(sorted(wanted))}; it has {known}."
+            )
+        views = [View(row, camera) for row in rows for camera in indices]
+        missing = [path for path in map(self.picture_path, views) if not path.is_file()]
+        if missing:
+            raise BackendError(
+                "dataset-picture",
+                f"{len(missing)} of {len(views)} pictures are missing in {self.path}, the first is {missing[0]}; "
+                "restore them, or leave their cameras out with --cameras.",
+            )
+        return views
+
+    def training_views(self, cameras: Sequence[str] = ("train",)) -> list[View]:
+        """The views that may be trained on: rows of split 'train' seen by the train cameras (or the cameras chosen)."""
+        return self.views(("train",), cameras)
+
+    def preload(self, views: Sequence[View]) -> None:
+        """Decode the pictures of ``views`` into memory; raises BackendError when one is unreadable or all masks are empty."""
+        with ThreadPoolExecutor(2) as pool:
+            empty = list(pool.map(lambda view: self.picture(view).empty, views))
+        if views and all(empty):
+            raise BackendError(
+                "dataset-masks", f"Every mask in {self.path} is empty; the alpha of the pictures must be the person's mask."
+            )
+
+
+def read_dataset(path: str | Path, pictures: PictureCache | None = None) -> Dataset:
+    """Read and check a dataset folder. pictures: a cache shared by several datasets.
+
+    Raises BackendError 'dataset-missing' or 'dataset-corrupt' with a sentence that names the file and the remedy.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise BackendError("dataset-missing", f"There is no dataset folder {folder}.")
+    cameras, names, groups, credit = _read_cameras(folder / "cameras.json")
+    joints, confidence, split, clip = _read_joints(folder / "joints.npz")
+    usable = (confidence[:, : len(BODY_JOINTS)] > 0).sum(1) >= MIN_BODY_JOINTS
+    if not usable.any():
+        raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has a body with finite joints.")
+    return Dataset(
+        folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, pictures or PictureCache()
+    )
+
+
+def _read_cameras(
+    path: Path,
+) -> tuple[tuple[Camera, ...], tuple[str, ...], tuple[tuple[int, ...], tuple[int, ...]], str]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        entries = data["cameras"]
+        names = tuple(str(c["name"]) for c in entries)
+        cameras = tuple(Camera(c["K"], c["R"], c["t"], int(c["width"]), int(c["height"])) for c in entries)
+        groups = [_indices(data.get(key), names) for key in ("train_cameras", "heldout_cameras")]
+    except FileNotFoundError:
+        raise BackendError("dataset-missing", f"{path} is missing; a dataset needs its calibrated cameras.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BackendError("dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout.") from error
+    if not cameras or len(set(names)) != len(names):
+        raise BackendError("dataset-corrupt", f"{path} must hold at least one camera, each under a name of its own.")
+    if any(name in (".", "..") or "/" in name or "\\" in name for name in names):
+        raise BackendError("dataset-corrupt", f"{path}: a camera's name is a folder's name and may hold no slashes.")
+    heldout = groups[1] or ()
+    train = groups[0] if groups[0] is not None else tuple(i for i in range(len(names)) if i not in heldout)
+    both = [names[i] for i in train if i in heldout]
+    if both:
+        raise BackendError("dataset-corrupt", f"{path}: {both[0]} is both a train and a held-out camera; decide for one.")
+    return cameras, names, (train, heldout), str(data.get("credit", ""))
+
+
+def _indices(value: Any, names: tuple[str, ...]) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    out = tuple(names.index(v) if isinstance(v, str) else int(v) for v in value)
+    if any(not 0 <= i < len(names) for i in out):
+        raise ValueError(f"a camera index is not below {len(names)}")
+    return out
+
+
+def _read_joints(
+    path: Path,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            joints, names = data["joints"], [str(n) for n in data["names"]]
+            if joints.ndim != 3 or joints.shape[2] != 3 or not len(joints):
+                raise ValueError(f"joints must be (T, J, 3), not {joints.shape}")
+            given = data["confidence"] if "confidence" in data else None
+            if given is not None and given.shape != joints.shape[:2]:
+                raise ValueError(f"confidence must be {joints.shape[:2]}, not {given.shape}")
+            columns = []
+            for key, default in (("split", "train"), ("clip", "")):
+                column = tuple(str(v) for v in data[key]) if key in data else (default,) * len(joints)
+                if len(column) != len(joints):
+                    raise ValueError(f"{key} has {len(column)} entries for {len(joints)} rows")
+                columns.append(column)
+            ordered, confidence = reorder(joints, names, given)
+    except FileNotFoundError:
+        raise BackendError("dataset-missing", f"{path} is missing; a dataset needs the joints of every frame.") from None
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BackendError("dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout.") from error
+    return ordered, confidence, columns[0], columns[1]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading the pictures of a dataset, and keeping the decoded ones in memory.
+
+A picture is stored cut to the box of its mask and premultiplied: outside that box it is transparent by definition, so nothing
+is lost, and a person who fills a tenth of the frame costs a tenth of the memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ..neural_backend.interface.messages import BackendError
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture. pixels: (h, w, 4) uint8 RGBA, display sRGB, premultiplied, cut at (x, y) out of width x height."""
+
+    pixels: npt.NDArray[np.uint8]
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def empty(self) -> bool:
+        """True where the mask has no pixel at all."""
+        return self.pixels.size == 0
+
+    def full(self) -> npt.NDArray[np.float32]:
+        """The whole picture, (height, width, 4) float32, display sRGB, straight alpha, 0 under an empty mask."""
+        out = np.zeros((self.height, self.width, 4), np.float32)
+        h, w = self.pixels.shape[:2]
+        cut = self.pixels.astype(np.float32) / 255
+        cut[..., :3] /= np.maximum(cut[..., 3:], 1 / 255)
+        out[self.y : self.y + h, self.x : self.x + w] = np.minimum(cut, 1)
+        return out
+
+
+def load_picture(path: Path, width: int, height: int) -> Picture:
+    """Decode an RGBA picture (8 or 16 bit PNG, straight alpha = the person's mask).
+
+    Raises BackendError 'dataset-picture' when the file is missing, unreadable, of another size, or has no alpha channel.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path that Windows allows
+    except OSError as error:
+        raise BackendError("dataset-picture", f"The picture {path} cannot be read: {error.strerror}.") from error
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None:
+        raise BackendError("dataset-picture", f"The picture {path} is damaged or not a PNG; write it again.")
+    if image.ndim != 3 or image.shape[2] != 4:
+        raise BackendError(
+            "dataset-picture", f"The picture {path} has no alpha channel; the person's mask must be its alpha (RGBA PNG)."
+        )
+    if image.shape[:2] != (height, width):
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise BackendError(
+            "dataset-picture", f"The picture {path} is {size}, but its camera in cameras.json is {width}x{height}."
+        )
+    scale = 65535.0 if image.dtype == np.uint16 else 255.0
+    return _cut(image, scale)
+
+
+def _cut(bgra: npt.NDArray[np.generic], scale: float) -> Picture:
+    height, width = bgra.shape[:2]
+    mask = bgra[..., 3] > 0
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return Picture(np.zeros((0, 0, 4), np.uint8), 0, 0, width, height)
+    y, x = int(rows[0]), int(columns[0])
+    cut = bgra[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.float32) / scale
+    premultiplied = np.concatenate([cut[..., 2::-1] * cut[..., 3:], cut[..., 3:]], -1)
+    return Picture(np.rint(premultiplied * 255).astype(np.uint8), x, y, width, height)
+
+
+class PictureCache:
+    """Decoded pictures by path, up to a limit in bytes; beyond it pictures are decoded each time they are asked for."""
+
+    def __init__(self, limit: int = 4 << 30) -> None:
+        self._limit, self._used = limit, 0
+        self._pictures: dict[Path, Picture] = {}
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, width: int, height: int) -> Picture:
+        """The picture at ``path``; see load_picture for the errors."""
+        found = self._pictures.get(path)
+        if found is None:
+            found = load_picture(path, width, height)
+            with self._lock:
+                if path not in self._pictures and self._used + found.pixels.nbytes <= self._limit:
+                    self._pictures[path] = found
+                    self._used += found.pixels.nbytes
+        return found
