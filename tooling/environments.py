@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The project's Python environments: where they lie, what is in them, how they are made.
+
+One holds torch (backend, training, tests), one for each Blender holds `bpy` with the numpy that Blender has. They lie in
+the user's cache folder, named by a hash of what is in them, so that all checkouts share them, a change of requirements
+makes a new one, and nothing in them points at a checkout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes.util
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .pythons import find_python
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: The Blenders that the add-on is tested with, as Python modules.
+BLENDERS = {"4.2": "4.2.23", "4.5": "4.5.15", "5.0": "5.0.1"}
+
+#: One torch for everyone's tests: a looser pin may bring builds of several gigabytes. The code itself runs on 2.11 to 2.13.
+TORCH = "torch==2.13.0"
+
+#: Shared libraries that `bpy` opens at import on Linux, and the Debian and Ubuntu packages that bring them.
+SYSTEM_LIBRARIES = {
+    "Xrender": "libxrender1", "Xxf86vm": "libxxf86vm1", "Xfixes": "libxfixes3", "Xi": "libxi6", "xkbcommon": "libxkbcommon0",
+    "SM": "libsm6", "GL": "libgl1", "gomp": "libgomp1",
+}  # fmt: skip
+
+
+class SetupError(Exception):
+    """Something is missing that only the user can bring. The message is one sentence that says what to do."""
+
+
+def cache_folder() -> Path:
+    """Where environments lie: NEURAL_AVATAR_CACHE, else the platform's cache folder of the user."""
+    if chosen := os.environ.get("NEURAL_AVATAR_CACHE"):
+        return Path(chosen).expanduser().resolve()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "neural-avatar" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "neural-avatar"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neural-avatar"
+
+
+def requirements(name: str) -> list[str]:
+    """What is installed in the environment `name`: 'backend', or 'bpy-4.2' and its sisters."""
+    if name.startswith("bpy-"):
+        return [f"bpy=={BLENDERS[name.removeprefix('bpy-')]}", "numpy>=1.26,<2"]
+    import tomllib  # here, because dev.py must start under any Python 3
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [TORCH, *project["dependencies"], *extras["backend"], *extras["training"], *extras["dev"]]
+
+
+def python_of(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def environment(name: str) -> Path:
+    """The interpreter of the environment `name`, made first when it is not there. Raises SetupError with the remedy."""
+    if name.startswith("bpy-"):
+        _check_system_libraries()
+    wanted = requirements(name)
+    key = json.dumps([sorted(wanted), platform.python_version(), platform.platform(terse=True), platform.machine()])
+    folder = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    complete = folder / "complete.json"
+    if complete.is_file() and python_of(folder).exists():
+        os.utime(complete)
+        return python_of(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder.with_suffix(".lock")):
+        if not complete.is_file():  # another process may have made it while this one waited
+            _make(name, folder, wanted)
+            complete.write_text(json.dumps({"requirements": wanted}, indent=1), "utf-8")
+    return python_of(folder)
+
+
+def prune() -> list[Path]:
+    """Remove the environments that the present requirements do not use; returns their folders."""
+    current = {python_of_name.parent.parent for python_of_name in map(environment, names())}
+    old = [p for p in cache_folder().iterdir() if p.is_dir() and (p / "pyvenv.cfg").is_file() and p not in current]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    return old
+
+
+def names() -> list[str]:
+    """All environments of the project."""
+    return ["backend", *(f"bpy-{version}" for version in BLENDERS)]
+
+
+def _make(name: str, folder: Path, wanted: list[str]) -> None:
+    """Build the environment. A virtual environment cannot be moved, so a marker file written last says that it is whole."""
+    started = time.monotonic()
+    print(f"Making the environment '{name}' in {folder} (once; this takes some minutes) …", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([find_python(), "-m", "venv", str(folder)], check=True)
+    install = [str(python_of(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+    if subprocess.run(install, stdin=subprocess.DEVNULL).returncode:
+        raise SetupError(
+            f"pip could not install {', '.join(wanted)} (its reason stands above): mend that, often the network or the free "
+            f"space in {folder.parent}, and run the command again."
+        )
+    print(f"  made in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _check_system_libraries() -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    missing = [package for library, package in SYSTEM_LIBRARIES.items() if ctypes.util.find_library(library) is None]
+    if missing:
+        raise SetupError(
+            f"Blender needs system libraries that are not installed here; on Debian and Ubuntu: "
+            f"sudo apt-get install {' '.join(missing)}"
+        )
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock that the operating system drops with the process."""
+    with path.open("a+b") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            while True:
+                try:
+                    file.seek(0)
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:  # after ten tries; whoever holds it is still installing
+                    continue
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
