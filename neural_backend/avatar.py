@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The avatar: generator, textures and proxy, from joints and cameras to assignments, coordinates and colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .bone_maps import CHANNELS as BONE_CHANNELS
+from .bone_maps import draw_bones
+from .interface.body import BodyFrames, body_frames, body_scale
+from .interface.camera import Camera
+from .interface.proxy import PART_COUNT, RESIDUAL_REACH, ProxyGeometry, default_proxy
+from .interface.skeleton import INDEX, SIZE_BONES
+from .network import NARROW, Generator, NetworkConfig
+from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
+from .textures import sample_pictures
+
+#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask straight from
+#: the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no network.
+METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
+
+_PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
+
+
+@dataclass(frozen=True)
+class AvatarConfig:
+    """What an avatar is made of.
+
+    method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's sizes.
+    texture_size: side of each part's texture in texels.
+    """
+
+    method: str = "textured-proxy"
+    size: tuple[int, int] = (256, 128)
+    network: NetworkConfig = field(default_factory=lambda: NARROW)
+    texture_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}; it must be one of {', '.join(METHODS)}")
+        if any(n % 16 or n < 32 for n in self.size):
+            raise ValueError(f"the network's size {self.size} must be multiples of 16, at least 32")
+
+    @property
+    def textured(self) -> bool:
+        """Whether colour comes from textures."""
+        return self.method in ("textured-proxy", "textured", "static")
+
+    @property
+    def reads_proxy(self) -> bool:
+        """Whether the network sees the proxy (and, if textured, answers with residuals over it)."""
+        return self.method in ("textured-proxy", "direct-proxy")
+
+
+@dataclass(frozen=True)
+class BodyMaps:
+    """What the network says of each pixel, before textures are sampled; (B, ..., H, W) at the network's size.
+
+    logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in 0..1, or
+    None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units per body unit.
+    """
+
+    logits: Tensor
+    coordinates: Tensor | None
+    rgb: Tensor | None
+    proxy: ProxyMaps | None
+    scale: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W)."""
+
+    rgb: Tensor
+    alpha: Tensor
+    maps: BodyMaps
+
+
+class Avatar(nn.Module):
+    """A person: ``forward`` renders joints seen by (crop) cameras of the network's size.
+
+    rest_joints: (137, 3) metres, Z up, facing -Y; rest_confidence: (137,). All lengths inside are in body units: metres of
+    this rest skeleton, so that scenes in other units and rigs of other size look the same to the network.
+    """
+
+    def __init__(
+        self,
+        config: AvatarConfig,
+        rest_joints: npt.ArrayLike,
+        rest_confidence: npt.ArrayLike,
+        proxy: ProxyGeometry | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.rest_joints = np.asarray(rest_joints, np.float64)
+        self.rest_confidence = np.asarray(rest_confidence, np.float64)
+        self.rest_frames: BodyFrames = body_frames(self.rest_joints[None], self.rest_confidence[None])
+        a, b = np.asarray(SIZE_BONES).T
+        self.body_size = float(np.linalg.norm(self.rest_joints[a] - self.rest_joints[b], axis=-1).sum())
+        self.register_buffer("proxy_params", torch.zeros(0))
+        self.set_proxy(proxy or default_proxy())
+        self.register_buffer("reach", torch.tensor(np.repeat(RESIDUAL_REACH, 2))[None, :, None, None], persistent=False)
+        self.textures = (
+            nn.Parameter(torch.full((PART_COUNT, 3, config.texture_size, config.texture_size), 0.5)) if config.textured else None
+        )
+        self.generator: Generator | None = None
+        if config.method != "static":
+            inputs = BONE_CHANNELS + (_PROXY_CHANNELS if config.reads_proxy else 0)
+            outputs = (PART_COUNT + 1, PART_COUNT * 2) if config.textured else (1, 3)
+            self.generator = Generator(config.network, inputs, outputs)
+
+    proxy_params: Tensor
+    reach: Tensor
+
+    def set_proxy(self, proxy: ProxyGeometry) -> None:
+        """Takes new proxy numbers (fitted ones)."""
+        self.proxy_params = torch.as_tensor(proxy.params, dtype=torch.float32, device=self.proxy_params.device)
+
+    @property
+    def proxy(self) -> ProxyGeometry:
+        """The proxy's numbers as plain data."""
+        return ProxyGeometry(self.proxy_params.detach().cpu().numpy().astype(np.float64))
+
+    def scale_of(self, joints: npt.ArrayLike, confidence: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Scene units per body unit of each body. joints: (B, 137, 3); confidence: (B, 137); returns (B,)."""
+        return body_scale(joints, confidence, self.rest_joints)
+
+    def proxy_maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> ProxyMaps:
+        """The proxy's maps at the cameras' size. joints: (B, 137, 3) world; confidence: (B, 137); B cameras of one size."""
+        j, c = np.asarray(joints, np.float64), np.asarray(confidence, np.float64)
+        scale = self.scale_of(j, c)
+        frames = body_frames(j / scale[:, None, None], c, self.rest_frames)
+        local = frames_in_camera(frames, cameras, scale)
+        return proxy_maps(local, self.proxy_params, cameras, scale, cameras[0].height, cameras[0].width)
+
+    def bone_maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> Tensor:
+        """The bone maps (B, 27, H, W), body-relative depth with the hips' at 1. Arguments as :meth:`proxy_maps`."""
+        j, c = np.asarray(joints, np.float64), np.asarray(confidence, np.float64)
+        scale = self.scale_of(j, c)
+        seen = [camera.project(x) for camera, x in zip(cameras, j, strict=True)]
+        pixels = np.stack([p for p, _ in seen])
+        depth = np.stack([d for _, d in seen]) / scale[:, None]
+        hips = depth[:, INDEX["MidHip"]]
+        device = self.proxy_params.device
+        args = (torch.as_tensor(x.astype(np.float32)).to(device) for x in (pixels, depth, c, hips))
+        flags = torch.tensor([camera.orthographic for camera in cameras], device=device)
+        return draw_bones(*args, flags, cameras[0].height, cameras[0].width)
+
+    def maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
+        """Assignments and coordinates of B bodies, each seen by its own crop camera of the network's size."""
+        scale = self.scale_of(joints, confidence)
+        proxy = None
+        if self.config.reads_proxy or self.config.method == "static":
+            proxy = self.proxy_maps(joints, confidence, cameras)
+        if self.generator is None:
+            assert proxy is not None
+            return BodyMaps(proxy.logits, proxy.coordinates, None, proxy, scale)
+        inputs = self.bone_maps(joints, confidence, cameras)
+        if proxy is not None:
+            inputs = torch.cat([inputs, self._proxy_input(proxy, joints, confidence, cameras, scale)], 1)
+        first, second = self.generator(inputs.contiguous(memory_format=torch.channels_last))
+        if not self.config.textured:
+            mask = first if proxy is None else first - proxy.logits[:, -1:] * 2
+            return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale)
+        if proxy is None:
+            return BodyMaps(first, torch.sigmoid(second), None, None, scale)
+        coordinates = (proxy.coordinates + self.reach * torch.tanh(second)).clamp(0, 1)
+        return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale)
+
+    def _proxy_input(
+        self, proxy: ProxyMaps, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], scale: npt.NDArray[np.float64]
+    ) -> Tensor:  # fmt: skip
+        j = np.asarray(joints, np.float64)[:, INDEX["MidHip"]]
+        hips = np.array([camera.to_camera(x)[2] for camera, x in zip(cameras, j, strict=True)]) / scale
+        origin = torch.as_tensor(hips.astype(np.float32)).to(proxy.depth.device)[:, None, None, None]
+        present = proxy.depth < 1e5
+        depth = torch.where(present, 1 + proxy.depth - origin, torch.zeros_like(proxy.depth))
+        return torch.cat([proxy.logits / 5, proxy.visible, depth, proxy.gap.clamp(-8, 8) / 4], 1)
+
+    def shade(self, maps: BodyMaps) -> Prediction:
+        """Samples the textures (equation 1) at the maps' own size; direct methods already have colour."""
+        if maps.rgb is not None or maps.coordinates is None or self.textures is None:
+            assert maps.rgb is not None
+            return Prediction(maps.rgb, torch.sigmoid(maps.logits), maps)
+        alpha = 1 - torch.softmax(maps.logits, 1)[:, -1:]
+        weights = torch.softmax(maps.logits[:, :-1], 1)
+        rgb = sample_pictures(self.textures, weights, maps.coordinates, alpha.detach()[:, 0] > 0.01)
+        return Prediction(rgb, alpha, maps)
+
+    def forward(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> Prediction:
+        """Renders B bodies, each by its own crop camera of the network's size.
+
+        joints: (B, 137, 3) world; confidence: (B, 137). Differentiable with respect to network and textures.
+        """
+        return self.shade(self.maps(joints, confidence, cameras))
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for logs: parameter counts."""
+        network = sum(p.numel() for p in self.generator.parameters()) if self.generator else 0
+        return {"network_parameters": network, "texels": self.textures.numel() // 3 if self.textures is not None else 0}

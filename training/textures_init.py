@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Textures as the mean of all pixels that are assigned to each texel (paper section 3, Initialization)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.interface.proxy import PART_COUNT
+from .batches import Shot
+
+
+@dataclass(frozen=True)
+class AveragedTextures:
+    """textures: (24, 3, S, S) display sRGB; seen: (24, S, S) bool, texels that some pixel was assigned to; coverage: their share."""
+
+    textures: Tensor
+    seen: Tensor
+
+    @property
+    def coverage(self) -> float:
+        """Share of all texels that were seen."""
+        return float(self.seen.float().mean())
+
+
+@torch.no_grad()
+def average_textures(
+    avatar: Avatar, shots: Sequence[Shot], batch: int = 8, fill: bool = True, progress: Callable[[int, int], None] | None = None
+) -> AveragedTextures:
+    """Averages the training pictures into textures through the avatar's own assignments and coordinates.
+
+    Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads from.
+    The paper leaves unseen texels black; with ``fill`` they take the nearest seen texel's colour, so that no black creeps in
+    where the network moves coordinates a little.
+    """
+    size = avatar.config.texture_size
+    device = avatar.proxy_params.device
+    total = torch.zeros(PART_COUNT * size * size, 4, device=device)
+    for first in range(0, len(shots), batch):
+        some = shots[first : first + batch]
+        crops = [shot.crop() for shot in some]
+        maps = avatar.maps(np.stack([s.joints for s in some]), np.stack([s.confidence for s in some]), [s.camera for s in some])
+        if maps.coordinates is None:
+            raise ValueError(f"method {avatar.config.method} has no textures to average")
+        rgba = torch.from_numpy(np.stack([c.rgba for c in crops])).to(device)
+        valid = torch.from_numpy(np.stack([c.valid for c in crops])).to(device)
+        part = maps.logits.argmax(1)
+        opaque = (rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & (part < PART_COUNT)
+        b, y, x = torch.nonzero(opaque, as_tuple=True)
+        k = part[b, y, x]
+        colour = torch.cat([rgba[b, :3, y, x], torch.ones(len(k), 1, device=device)], 1)
+        place = torch.stack([maps.coordinates[b, 2 * k, y, x], maps.coordinates[b, 2 * k + 1, y, x]], 1)
+        _splat(total, k, place * (size - 1), colour, size)
+        if progress:
+            progress(min(first + batch, len(shots)), len(shots))
+    weight = total[:, 3:]
+    mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
+    seen = (weight > 1e-3).view(PART_COUNT, size, size)
+    mean = torch.where(seen[..., None], mean, torch.zeros_like(mean))
+    if fill:
+        mean = _filled(mean, seen)
+    return AveragedTextures(mean.permute(0, 3, 1, 2).contiguous(), seen)
+
+
+def _splat(total: Tensor, part: Tensor, place: Tensor, colour: Tensor, size: int) -> None:
+    corner = place.floor().clamp(0, size - 2)
+    f = place - corner
+    index = (part * size + corner[:, 1].long()) * size + corner[:, 0].long()
+    for dy, wy in ((0, 1 - f[:, 1]), (1, f[:, 1])):
+        for dx, wx in ((0, 1 - f[:, 0]), (1, f[:, 0])):
+            total.index_add_(0, index + dy * size + dx, colour * (wx * wy)[:, None])
+
+
+def _filled(textures: Tensor, seen: Tensor) -> Tensor:
+    """Unseen texels take the nearest seen one's colour; a part that was never seen takes the mean of all."""
+    pictures, known = textures.cpu().numpy(), seen.cpu().numpy()
+    mean = pictures[known].mean(0) if known.any() else np.full(3, 0.5, np.float32)
+    for k in range(len(pictures)):
+        if known[k].any():
+            y, x = ndimage.distance_transform_edt(~known[k], return_distances=False, return_indices=True)
+            pictures[k] = pictures[k][y, x]
+        else:
+            pictures[k] = mean
+    return torch.from_numpy(pictures).to(textures.device)
