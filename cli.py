@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `neural-avatar`: finds the commands of the rooms that are installed, turns errors into sentences."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+
+from . import __version__
+from .neural_backend.interface.messages import BackendError
+
+#: Packages of each extra, to say which one is missing.
+_EXTRAS = {"torch": "backend", "safetensors": "backend", "PIL": "backend", "cv2": "training", "scipy": "training"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns 0 done, 1 an error that was explained, 2 a wrong command line, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (BackendError, OSError, ModuleNotFoundError) as error:
+        sentence = _sentence(error)
+        if sentence is None or options.debug:
+            traceback.print_exc()
+        if sentence is not None:
+            print(f"neural-avatar: {sentence}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="neural-avatar", description="Learn a person from footage, and draw them in any pose."
+    )
+    parser.add_argument("--version", action="version", version=f"neural-avatar {__version__}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for room in ("neural_backend", "training"):
+        # The training room is left out where only frames are drawn, such as on a farm or in Blender's extension.
+        if importlib.util.find_spec(f"{__package__}.{room}") and importlib.util.find_spec(
+            f"{__package__}.{room}.commands"
+        ):
+            importlib.import_module(f"{__package__}.{room}.commands").add_commands(subparsers)
+    for command in {id(p): p for p in subparsers.choices.values()}.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user; None for a fault of the program, whose traceback is of more use."""
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            return None
+        return f"This command needs the Python package '{package}': pip install 'neural-avatar[{_EXTRAS[package]}]'"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or None

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""CLIP.npz: joints and a camera over time, what `neural-avatar render` draws."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .interface.camera import Camera
+from .interface.codec import MAX_SIDE
+from .interface.messages import BackendError
+from .interface.skeleton import reorder
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A motion seen by a moving camera.
+
+    joints: (T, 137, 3) float32, world metres. confidence: (T, 137) float32 in 0..1, 0 where a joint is absent.
+    cameras: one per frame.
+    fps: frames per second.
+    """
+
+    joints: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    cameras: tuple[Camera, ...]
+    fps: float
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+
+def read_clip(path: Path) -> Clip:
+    """Read and check a clip.
+
+    Fields: joints (T, J, 3) world metres; names (J) joint names; K (T, 3, 3) pixels, R (T, 3, 3) and t (T, 3) world to
+    camera, OpenCV axes; width, height; optional confidence (T, J), fps, orthographic_scale (world units across the
+    larger side). K, R and t of a camera that stands still may be given once, without T.
+
+    Raises BackendError 'clip-missing' or 'clip-corrupt'.
+    """
+    fields = _fields(path)
+
+    def get(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+        value = fields[name]
+        if name in ("K", "R", "t") and value.shape == shape[1:]:
+            value = np.broadcast_to(value, shape)
+        if value.shape != shape:
+            raise BackendError(
+                "clip-corrupt", f"{path}: '{name}' has the shape {value.shape}, and {shape} is expected."
+            )
+        return _numbers(path, name, value)
+
+    joints = fields["joints"]
+    names = [str(n.decode() if isinstance(n, bytes) else n) for n in np.atleast_1d(fields["names"])]
+    if joints.ndim != 3 or joints.shape[2] != 3 or len(joints) == 0:
+        raise BackendError(
+            "clip-corrupt", f"{path}: 'joints' has the shape {joints.shape}, and (frames, joints, 3) is expected."
+        )
+    frames, count = joints.shape[:2]
+    if len(names) != count:
+        raise BackendError("clip-corrupt", f"{path}: there are {len(names)} names for {count} joints.")
+    confidence = get("confidence", (frames, count)) if "confidence" in fields else np.ones((frames, count))
+    _check_finite(path, "confidence", confidence)
+    joints = _numbers(path, "joints", joints)
+    bad = np.argwhere((confidence > 0) & ~np.isfinite(joints).all(-1))
+    if len(bad):
+        frame, joint = bad[0]
+        raise BackendError(
+            "clip-corrupt",
+            f"{path}: joint '{names[joint]}' of frame {frame} is not a finite number ({len(bad)} such joints in all). "
+            "Give joints that are absent the confidence 0.",
+        )
+    try:
+        ordered, ordered_confidence = reorder(
+            np.where(confidence[..., None] > 0, joints, 0), names, confidence.clip(0, 1)
+        )
+    except ValueError as error:
+        raise BackendError("clip-corrupt", f"{path}: {error}.") from error
+    return Clip(ordered, ordered_confidence, _cameras(path, fields, frames, get), _scalar(path, fields, "fps", 24.0))
+
+
+def _fields(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if not path.is_file():
+        raise BackendError("clip-missing", f"There is no clip {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            fields = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise BackendError("clip-corrupt", f"{path} cannot be read as a clip (.npz): {error}.") from error
+    missing = [name for name in ("joints", "names", "K", "R", "t", "width", "height") if name not in fields]
+    if missing:
+        raise BackendError(
+            "clip-corrupt",
+            f"{path} lacks {', '.join(repr(m) for m in missing)}; it has {', '.join(sorted(fields)) or 'nothing'}.",
+        )
+    return fields
+
+
+def _cameras(path: Path, fields: dict[str, Any], frames: int, get: Any) -> tuple[Camera, ...]:
+    K, R, t = get("K", (frames, 3, 3)), get("R", (frames, 3, 3)), get("t", (frames, 3))
+    for name, value in (("K", K), ("R", R), ("t", t)):
+        _check_finite(path, name, value)
+    wrong = np.abs(R @ R.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
+    wrong |= np.linalg.det(R) < 0
+    if wrong.any():
+        raise BackendError("clip-corrupt", f"{path}: 'R' of frame {np.flatnonzero(wrong)[0]} is not a rotation.")
+    lens = (K[:, 0, 0] <= 0) | (K[:, 1, 1] <= 0)
+    if lens.any():
+        raise BackendError(
+            "clip-corrupt", f"{path}: 'K' of frame {np.flatnonzero(lens)[0]} has no positive focal length."
+        )
+    width, height = (int(_scalar(path, fields, name, 0.0)) for name in ("width", "height"))
+    if max(width, height) > MAX_SIDE:
+        raise BackendError(
+            "clip-corrupt",
+            f"{path}: pictures of {width} x {height} pixels are too large, at most {MAX_SIDE} a side are possible.",
+        )
+    if "orthographic_scale" not in fields:
+        return tuple(Camera(K[i], R[i], t[i], width, height) for i in range(frames))
+    scales = _numbers(path, "orthographic_scale", fields["orthographic_scale"])
+    if scales.shape not in ((), (1,), (frames,)) or not (np.isfinite(scales) & (scales > 0)).all():
+        raise BackendError(
+            "clip-corrupt", f"{path}: 'orthographic_scale' must be one positive number, or one for each frame."
+        )
+    scale = np.broadcast_to(scales, (frames,))
+    return tuple(
+        Camera.from_orthographic_scale(K[i], R[i], t[i], width, height, float(scale[i])) for i in range(frames)
+    )
+
+
+def _scalar(path: Path, fields: dict[str, Any], name: str, default: float) -> float:
+    if name not in fields:
+        return default
+    value = _numbers(path, name, fields[name])
+    if value.size != 1 or not np.isfinite(value).all() or not value.item() > 0:
+        raise BackendError("clip-corrupt", f"{path}: '{name}' must be one positive number.")
+    if name in ("width", "height") and value.item() != int(value.item()):
+        raise BackendError("clip-corrupt", f"{path}: '{name}' must be a whole number of pixels.")
+    return float(value.item())
+
+
+def _numbers(path: Path, name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if value.dtype.kind not in "fiu":
+        raise BackendError("clip-corrupt", f"{path}: '{name}' holds {value.dtype}, and numbers are expected.")
+    return np.asarray(value, np.float64)
+
+
+def _check_finite(path: Path, name: str, value: npt.NDArray[np.float64]) -> None:
+    bad = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(1))
+    if len(bad):
+        raise BackendError("clip-corrupt", f"{path}: '{name}' of frame {bad[0]} is not a finite number.")

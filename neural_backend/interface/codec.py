@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The dataclasses of :mod:`.messages` to plain data and back; everything that arrives is checked here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Camera
+from .messages import PLANES, AvatarInstance, BackendError, RenderRequest
+from .skeleton import JOINT_COUNT, JOINTS
+
+#: Most avatars in one frame.
+MAX_AVATARS = 256
+#: Most rows or columns of a frame.
+MAX_SIDE = 16384
+
+
+def request_to_plain(request: RenderRequest) -> dict[str, Any]:
+    """A request as plain data for :func:`.wire.pack`."""
+    camera = request.camera
+    return {
+        "camera": {
+            "K": camera.K,
+            "R": camera.R,
+            "t": camera.t,
+            "width": int(camera.width),
+            "height": int(camera.height),
+            "orthographic": bool(camera.orthographic),
+            "near": float(camera.near),
+        },
+        "avatars": [
+            {
+                "path": str(avatar.path),
+                "name": str(avatar.name),
+                "joints": np.asarray(avatar.joints, np.float32),
+                "confidence": np.asarray(avatar.confidence, np.float32),
+            }
+            for avatar in request.avatars
+        ],
+        "planes": list(request.planes),
+    }
+
+
+def request_from_plain(plain: Mapping[str, Any]) -> RenderRequest:
+    """The request that :func:`request_to_plain` wrote.
+
+    Joints of confidence 0 may hold anything and come back as 0. Raises BackendError: 'bad-joints' when a pose that
+    counts is not finite, 'bad-request' for whatever else a correct client would not send.
+    """
+    try:
+        c = plain["camera"]
+        camera = Camera(
+            c["K"], c["R"], c["t"], int(c["width"]), int(c["height"]), bool(c["orthographic"]), float(c["near"])
+        )
+        if max(camera.width, camera.height) > MAX_SIDE or not 0 <= camera.near < np.inf:
+            raise ValueError(f"a picture of {camera.width}x{camera.height}, near {camera.near}")
+        planes = tuple(str(name) for name in plain["planes"])
+        unknown = [name for name in planes if name not in PLANES]
+        if not planes or unknown or len(set(planes)) != len(planes):
+            raise ValueError(f"planes {planes}")
+        if len(plain["avatars"]) > MAX_AVATARS:
+            raise ValueError(f"{len(plain['avatars'])} avatars in one frame, at most {MAX_AVATARS} are drawn")
+        return RenderRequest(camera, tuple(_avatar(a) for a in plain["avatars"]), planes)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BackendError(
+            "bad-request",
+            f"The backend could not read the request for this frame: {error}.",
+            f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def _avatar(plain: Mapping[str, Any]) -> AvatarInstance:
+    name = str(plain["name"])
+    joints: npt.NDArray[np.float32] = np.asarray(plain["joints"], np.float32)
+    confidence: npt.NDArray[np.float32] = np.asarray(plain["confidence"], np.float32)
+    if joints.shape != (JOINT_COUNT, 3) or confidence.shape != (JOINT_COUNT,):
+        raise ValueError(
+            f"joints {joints.shape} and confidence {confidence.shape}, not ({JOINT_COUNT}, 3) and ({JOINT_COUNT},)"
+        )
+    counts = ~(confidence <= 0)  # a confidence that is not a number counts, and is refused below
+    bad = counts & ~(np.isfinite(joints).all(-1) & np.isfinite(confidence))
+    if bad.any():
+        some = ", ".join(JOINTS[i] for i in np.flatnonzero(bad)[:3])
+        more = f" and {bad.sum() - 3} more" if bad.sum() > 3 else ""
+        raise BackendError(
+            "bad-joints",
+            f"The pose of '{name}' is not a number at {some}{more}: look for constraints, drivers or scales that "
+            "divide by zero there.",
+        )
+    return AvatarInstance(
+        str(plain["path"]),
+        name,
+        np.where(counts[:, None], joints, np.float32(0)),
+        np.where(counts, confidence, np.float32(0)),
+    )
+
+
+def error_to_plain(error: BackendError) -> dict[str, str]:
+    """An error as data; long details are cut at their start, where tracebacks say least."""
+    return {"code": error.code, "message": error.message, "details": error.details[-20000:]}
+
+
+def error_from_plain(plain: Mapping[str, Any]) -> BackendError:
+    """The error that :func:`error_to_plain` wrote."""
+    return BackendError(
+        str(plain.get("code", "internal")),
+        str(plain.get("message", "The backend reported an error.")),
+        str(plain.get("details", "")),
+    )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The backend's start: ``python -I -B <root>/neural_backend/start.py``. Standard library alone, readable by any Python
+3.
+
+The package is loaded by path, under the name ``neural_avatar``, whatever its folder is called; no folder is put on
+``sys.path``, so that neighbours of the package (other extensions) can never be imported by accident.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PACKAGE = "neural_avatar"
+
+
+def load_package():  # type: ignore[no-untyped-def]  # annotations of old Pythons differ
+    """Register the folder above as the package ``neural_avatar``; returns the package."""
+    if PACKAGE not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            PACKAGE, os.path.join(ROOT, "__init__.py"), submodule_search_locations=[ROOT]
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACKAGE] = module
+        spec.loader.exec_module(module)
+    return sys.modules[PACKAGE]
+
+
+def take_streams():  # type: ignore[no-untyped-def]
+    """Keep stdin and stdout for messages alone; returns them as binary files.
+
+    Whatever reads descriptor 0 from now on finds it empty, and whatever writes to descriptor 1, also in C code, writes
+    into the log.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.setmode(0, os.O_BINARY)
+        msvcrt.setmode(1, os.O_BINARY)
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)
+    return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
+
+
+def run(make_renderer=None):  # type: ignore[no-untyped-def]
+    """Serve requests until the client goes; returns the exit code. make_renderer(device) makes another renderer than
+    ours.
+    """
+    requests, replies = take_streams()
+    load_package()
+    codes = importlib.import_module(PACKAGE + ".neural_backend.interface.exit_codes")
+    if sys.version_info < (3, 11):  # noqa: UP036  (any Python may have been chosen)
+        print("Python 3.11 or newer is needed, this is", sys.version, file=sys.stderr)
+        return codes.OLD_PYTHON
+    try:
+        server = importlib.import_module(PACKAGE + ".neural_backend.server")
+    except ImportError as error:
+        print("a package is missing or broken:", error, file=sys.stderr)
+        return codes.MISSING_PACKAGE
+    return server.serve(requests, replies, make_renderer or server.default_renderer)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
