@@ -39,24 +39,22 @@ def sample_pictures(textures: Tensor, probabilities: Tensor, coordinates: Tensor
     return flat.view(3, b, height, width).permute(1, 0, 2, 3)
 
 
-def sample_dominant(textures: Tensor, weights: Tensor, coordinates: Tensor, parts: int = 3) -> Tensor:
-    """Equation 1 with only the few largest weights of each point, rescaled: what rendering uses, many times cheaper.
+def sample_dominant(textures: Tensor, weights: Tensor, coordinates: Tensor, which: Tensor) -> Tensor:
+    """Equation 1 with only the few largest weights of each point, rescaled to sum to one: what rendering uses, many times cheaper.
 
-    Arguments and result as :func:`sample_textures`.
+    textures: (24, 3, S, S); weights: (K, N) of the K chosen parts; coordinates: (K, N, 2) as in :func:`sample_textures`;
+    which: (K, N) int64, the chosen parts. Returns (3, N).
     """
-    count, channels, height, width = textures.shape
-    top, which = weights.topk(min(parts, count), dim=0)
-    top = top / top.sum(0, keepdim=True).clamp_min(1e-8)
-    place = coordinates.gather(0, which[..., None].expand(-1, -1, 2))
-    x = place[..., 0].clamp(0, 1) * (width - 1)
-    y = place[..., 1].clamp(0, 1) * (height - 1)
+    _, channels, height, width = textures.shape
+    weights = weights / weights.sum(0, keepdim=True).clamp_min(1e-8)
+    x = coordinates[..., 0].clamp(0, 1) * (width - 1)
+    y = coordinates[..., 1].clamp(0, 1) * (height - 1)
     x0, y0 = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
     fx, fy = x - x0, y - y0
     texels = textures.permute(0, 2, 3, 1).reshape(-1, channels)
-    corner = (which * height + y0.long()) * width + x0.long()
+    corner = ((which * height + y0.long()) * width + x0.long()).to(torch.int64)
     colour = torch.zeros(weights.shape[1], channels, device=textures.device, dtype=textures.dtype)
     for dy, wy in ((0, 1 - fy), (1, fy)):
         for dx, wx in ((0, 1 - fx), (1, fx)):
-            weight = (top * wx * wy)[..., None]
-            colour += (texels[corner + (dy * width + dx)] * weight).sum(0)
+            colour += (texels[corner + (dy * width + dx)] * (weights * wx * wy)[..., None]).sum(0)
     return colour.T

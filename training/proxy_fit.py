@@ -63,7 +63,9 @@ def fit_proxy(
     fingers = torch.tensor([name.startswith("finger") for name in PARAM_NAMES])
     unit[fingers] *= 0.15
     unit[PARAM_NAMES.index("palm")] *= 0.4
-    unit[[PARAM_NAMES.index(n) for n in ("hair", "skull", "face")]] *= 1.5
+    unit[[PARAM_NAMES.index(n) for n in ("hair", "locks", "skull", "face")]] *= 1.5
+    middle = [PARAM_NAMES.index(n) for n in ("belly", "chest", "neck", "skull", "face", "hair", "locks")]
+    unit[middle, 0] = unit[middle, 3] = 0.003  # what lies on the body's plane of symmetry stays there
     moved = torch.zeros_like(start, requires_grad=True)
     optimiser = torch.optim.Adam([moved], lr=0.08)
     before = _iou(views, start)
@@ -87,9 +89,9 @@ def fit_proxy(
 
 
 def _bounded(params: Tensor) -> Tensor:
-    """Radii stay between a third and three times the average build's, ratios between a half and two."""
+    """Radii stay between 0.3 and 2.5 times the average build's, ratios between a half and two."""
     average = torch.tensor(DEFAULT_PARAMS, dtype=torch.float32)
-    radii = torch.minimum(torch.maximum(params[:, 6:8], average[:, 6:8] * 0.4), average[:, 6:8] * 2.5)
+    radii = torch.minimum(torch.maximum(params[:, 6:8], average[:, 6:8] * 0.3), average[:, 6:8] * 2.5)
     return torch.cat([params[:, :6], radii, params[:, 8:].clamp(0.5, 2.2)], 1)
 
 

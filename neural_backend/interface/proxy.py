@@ -83,7 +83,8 @@ _DEFAULTS: dict[str, tuple[float, float, float, tuple[float, float, float], tupl
     "clavicle": (0.06, 0.065, 1.0, (0, 0, 0), (0, 0, 0)),
     "skull": (0.085, 0.085, 0.9, (0, -0.015, -0.01), (0, -0.015, 0.0)),
     "face": (0.06, 0.075, 0.95, (0, 0.035, -0.09), (0, 0.03, 0.0)),
-    "hair": (0.08, 0.09, 1.1, (0, -0.06, -0.10), (0, -0.03, 0.02)),
+    "hair": (0.08, 0.09, 1.1, (0, -0.06, -0.10), (0, -0.03, -0.17)),
+    "locks": (0.05, 0.06, 1.6, (0, -0.07, -0.28), (0, -0.07, -0.27)),
     "uarm": (0.06, 0.05, 1.0, (0, 0, 0), (0, 0, 0)),
     "farm0": (0.047, 0.042, 1.0, (0, 0, 0), (0, 0, 0)),
     "farm1": (0.042, 0.032, 1.0, (0, 0, 0), (0, 0, 0)),
@@ -120,9 +121,13 @@ def _capsules() -> tuple[Capsule, ...]:
     add("pelvis", "pelvis", **torso)  # type: ignore[arg-type]
     collar: Rect = (0.0, 1.0, 0.88, 1.0)
     add("neck", "neck", (1, 2), (0.05, 0.05), rects=(collar, collar))
-    add("skull", "head", (23, 24), (0.30, 0.0))
-    add("hair", "head", (23, 24), (0.30, 0.0))
-    add("face", "head", (23, 24), (0.30, 0.0))
+    # Hair hangs beside the face at the same angle: it has places of its own, so that cheeks and locks do not mix.
+    skull = {"parts": (23, 24), "axial": (0.17, 0.0), "rects": ((0.0, 1.0, 0.0, 0.48), _WHOLE)}
+    hair = {"parts": (23, 23), "axial": (0.38, 0.0), "rects": ((0.0, 0.48, 0.52, 1.0), (0.52, 1.0, 0.52, 1.0))}
+    add("skull", "head", **skull)  # type: ignore[arg-type]
+    add("face", "head", **skull)  # type: ignore[arg-type]
+    add("hair", "head", **hair)  # type: ignore[arg-type]
+    add("locks", "head", **hair)  # type: ignore[arg-type]
     for side, parts in (("L", (15, 17, 19, 21, 8, 10, 12, 14, 4, 5)), ("R", (16, 18, 20, 22, 7, 9, 11, 13, 3, 6))):
         ub, uf, fb, ff, tb, tf, cb, cf, hand, foot = parts
         add("clavicle", "clavicle", side=side, **torso)  # type: ignore[arg-type]
@@ -145,11 +150,11 @@ def _capsules() -> tuple[Capsule, ...]:
 
 CAPSULES: tuple[Capsule, ...] = _capsules()
 
-#: How far the network may move each part's coordinates away from the proxy's, as a fraction of the chart: hands hold many
-#: small charts on one texture.
+#: How far the network may move each part's coordinates away from the proxy's, as a fraction of the chart: hands, feet
+#: and hair hold several charts on one texture.
 RESIDUAL_REACH: npt.NDArray[np.float32] = np.full(PART_COUNT, 0.15, np.float32)
 RESIDUAL_REACH[[2, 3]] = 0.04
-RESIDUAL_REACH[[4, 5]] = 0.08
+RESIDUAL_REACH[[4, 5, 22]] = 0.08
 
 
 def default_proxy() -> ProxyGeometry:

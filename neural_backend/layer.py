@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One avatar at the frame's size: assignments and coordinates are upsampled, then the textures are sampled.
+
+Both are smooth, so the network's cost does not grow with the frame, and the textures keep their sharpness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .avatar import Avatar, BodyMaps
+from .interface.camera import Camera
+from .interface.proxy import PART_COUNT
+from .textures import sample_dominant
+
+_NO_DEPTH = 1e5
+#: Neighbours whose depths differ by more than this (body units) belong to different surfaces: depth is not blended across.
+_SAME_SURFACE = 0.03
+#: How many samples across one output pixel are averaged at most, where the frame is coarser than the network's picture.
+_MAX_SUPERSAMPLING = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One avatar inside a frame. x, y: the corner of its region. All maps are (h, w[, C]) float32, top row first.
+
+    rgb: straight display sRGB; alpha: 0..1; depth: scene units along the camera's axis, given wherever alpha is above 0;
+    part: 0..24; uv: 0..1, both of the pixel's middle, 0 where alpha is under 0.5.
+    """
+
+    x: int
+    y: int
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor
+    part: Tensor
+    uv: Tensor
+
+
+@torch.inference_mode()
+def body_maps(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, crop: Camera) -> BodyMaps:
+    """The maps of one body. joints: (137, 3) world; confidence: (137,); crop: a camera of the network's size."""
+    j, c = np.asarray(joints)[None], np.asarray(confidence)[None]
+    maps = avatar.maps(j, c, [crop])
+    if maps.proxy is None:  # the depth comes from the proxy, whatever the method
+        maps = BodyMaps(maps.logits, maps.coordinates, maps.rgb, avatar.proxy_maps(j, c, [crop]), maps.scale)
+    return maps
+
+
+@torch.inference_mode()
+def render_layer(avatar: Avatar, maps: BodyMaps, crop: Camera, camera: Camera) -> Layer | None:
+    """Renders maps (of one body, seen by ``crop``) into the frame of ``camera``; None where the crop is outside it."""
+    # crop.K = scale * shift * camera.K: the crop's pixel of a frame pixel is affine along each axis.
+    scale_x = crop.K[0, 0] / camera.K[0, 0]
+    scale_y = crop.K[1, 1] / camera.K[1, 1]
+    shift_x = crop.K[0, 2] - scale_x * camera.K[0, 2]
+    shift_y = crop.K[1, 2] - scale_y * camera.K[1, 2]
+    x0, x1 = _span(-shift_x / scale_x, (crop.width - shift_x) / scale_x, camera.width)
+    y0, y1 = _span(-shift_y / scale_y, (crop.height - shift_y) / scale_y, camera.height)
+    if x1 <= x0 or y1 <= y0:
+        return None
+    samples = int(np.clip(np.ceil(max(scale_x, scale_y) - 0.25), 1, _MAX_SUPERSAMPLING))
+    device = maps.logits.device
+    u = _places(x0, x1, samples, scale_x, shift_x, device)
+    v = _places(y0, y1, samples, scale_y, shift_y, device)
+    alpha, rgb = _colour(avatar, maps, u, v)
+    height, width = y1 - y0, x1 - x0
+    if samples > 1:
+        fine = torch.cat([rgb * alpha, alpha], 0)[None]
+        coarse = F.avg_pool2d(fine, samples)[0]
+        alpha = coarse[3:]
+        rgb = coarse[:3] / alpha.clamp_min(1e-6)
+        u = _places(x0, x1, 1, scale_x, shift_x, device)
+        v = _places(y0, y1, 1, scale_y, shift_y, device)
+    opaque = alpha[0] >= 0.5
+    part, uv = _dominant(maps, u, v)
+    assert maps.proxy is not None
+    depth = _depth(_reaching(maps.proxy.depth), u, v) * float(maps.scale[0])
+    assert depth.shape == (height, width)
+    return Layer(
+        x0, y0, rgb.clamp(0, 1).permute(1, 2, 0), alpha[0].clamp(0, 1), depth,
+        torch.where(opaque, part, torch.zeros_like(part)), torch.where(opaque[..., None], uv, torch.zeros_like(uv)),
+    )  # fmt: skip
+
+
+def _span(low: float, high: float, size: int) -> tuple[int, int]:
+    return int(np.clip(np.floor(low), 0, size)), int(np.clip(np.ceil(high), 0, size))
+
+
+def _places(first: int, last: int, samples: int, scale: float, shift: float, device: torch.device) -> Tensor:
+    """Coordinates in the crop of the frame's pixels first..last, ``samples`` to a pixel."""
+    frame = first + (torch.arange((last - first) * samples, device=device, dtype=torch.float32) + 0.5) / samples
+    return frame * scale + shift
+
+
+def _interpolated(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """(C, H, W) at the product of crop coordinates u (w,) and v (h,): (C, h, w), bilinear."""
+    height, width = maps.shape[-2:]
+    grid = torch.stack(torch.meshgrid(v / height * 2 - 1, u / width * 2 - 1, indexing="ij")[::-1], -1)
+    return F.grid_sample(maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def _inside(u: Tensor, v: Tensor, height: int, width: int) -> Tensor:
+    return ((v > 0) & (v < height))[:, None] & ((u > 0) & (u < width))[None]
+
+
+def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Alpha (1, h, w) and straight colour (3, h, w) at crop coordinates."""
+    logits = _interpolated(maps.logits[0], u, v)
+    inside = _inside(u, v, *maps.logits.shape[-2:])
+    if maps.rgb is not None or avatar.textures is None or maps.coordinates is None:
+        assert maps.rgb is not None
+        return torch.sigmoid(logits) * inside, _interpolated(maps.rgb[0], u, v)
+    alpha = (1 - torch.softmax(logits, 0)[-1:]) * inside
+    index = torch.nonzero(alpha.flatten() > 1 / 1024).squeeze(1)
+    weights, which = torch.softmax(logits[:-1].flatten(1)[:, index], 0).topk(3, 0)
+    row = torch.div(index, len(u), rounding_mode="floor")
+    places = _gathered(maps.coordinates[0], which, u[index - row * len(u)], v[row])
+    rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
+    rgb[:, index] = sample_dominant(avatar.textures, weights, places, which)
+    return alpha, rgb.view(3, *alpha.shape[1:])
+
+
+def _gathered(coordinates: Tensor, which: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Coordinates (K, N, 2) of parts which (K, N) at N crop places, bilinear; only what is needed is read."""
+    _, height, width = coordinates.shape
+    x, y = (x - 0.5).clamp(0, width - 1), (y - 0.5).clamp(0, height - 1)
+    left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
+    fx, fy = x - left, y - top
+    base = which * 2 * height * width + (top * width + left).long()
+    flat = coordinates.reshape(-1)
+    out = []
+    for channel in range(2):
+        first = base + channel * height * width
+        upper = flat[first] * (1 - fx) + flat[first + 1] * fx
+        lower = flat[first + width] * (1 - fx) + flat[first + width + 1] * fx
+        out.append(upper * (1 - fy) + lower * fy)
+    return torch.stack(out, -1)
+
+
+def _nearest(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    height, width = maps.shape[-2:]
+    rows, columns = v.long().clamp(0, height - 1), u.long().clamp(0, width - 1)
+    return maps[..., rows[:, None], columns[None]]
+
+
+def _dominant(maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Part (h, w) 1..24 as float and its coordinates (h, w, 2), of the nearest pixel of the maps."""
+    if maps.coordinates is None:
+        assert maps.proxy is not None
+        part = _nearest(maps.proxy.part[0], u, v)
+        return part.float(), _nearest(maps.proxy.visible[0], u, v).permute(1, 2, 0)
+    part = _nearest(maps.logits[0, :-1].argmax(0), u, v)
+    both = _nearest(maps.coordinates[0], u, v).view(PART_COUNT, 2, *part.shape)
+    return (part + 1).float(), both.gather(0, part[None, None].expand(1, 2, -1, -1))[0].permute(1, 2, 0)
+
+
+def _reaching(depth: Tensor) -> Tensor:
+    """Proxy depth (1, 1, H, W) carried outwards from the silhouette until every pixel has one."""
+    known = torch.where(depth < _NO_DEPTH, depth, torch.full_like(depth, _NO_DEPTH))
+    if not (known < _NO_DEPTH).any():
+        return torch.zeros_like(depth)
+    while bool((known >= _NO_DEPTH).any()):
+        grown = -F.max_pool2d(-known, 3, 1, 1)
+        known = torch.where(known < _NO_DEPTH, known, grown)
+    return known
+
+
+def _depth(depth: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Depth (h, w): interpolated on one surface, that of the nearest pixel where surfaces meet."""
+    nearest = _nearest(depth[0, 0], u, v)
+    blended = _interpolated(depth[0], u, v)[0]
+    spread = F.max_pool2d(depth, 3, 1, 1) + F.max_pool2d(-depth, 3, 1, 1)
+    return torch.where(_nearest(spread[0, 0], u, v) < _SAME_SURFACE, blended, nearest)
