@@ -21,13 +21,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..neural_backend.interface.body import REQUIRED_JOINTS
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.messages import BackendError
-from ..neural_backend.interface.skeleton import BODY_JOINTS, reorder
+from ..neural_backend.interface.skeleton import INDEX, reorder
 from .pictures import Picture, PictureCache
-
-#: Rows with fewer body joints than this are left out: no skeleton can be drawn from them.
-MIN_BODY_JOINTS = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Dataset:
     """A dataset folder, read and checked.
 
     joints: (T, 137, 3) float32 world metres. confidence: (T, 137) float32, 0 where absent. split, clip: T names.
-    usable: (T,) bool, False for rows with too few joints. train_cameras, heldout_cameras: indices into cameras.
+    usable: (T,) bool, False for rows that lack a joint of the trunk. train_cameras, heldout_cameras: indices into cameras.
     """
 
     path: Path
@@ -134,9 +132,10 @@ def read_dataset(path: str | Path, pictures: PictureCache | None = None) -> Data
         raise BackendError("dataset-missing", f"There is no dataset folder {folder}.")
     cameras, names, groups, credit = _read_cameras(folder / "cameras.json")
     joints, confidence, split, clip = _read_joints(folder / "joints.npz")
-    usable = (confidence[:, : len(BODY_JOINTS)] > 0).sum(1) >= MIN_BODY_JOINTS
+    usable = (confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1)
     if not usable.any():
-        raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has a body with finite joints.")
+        needed = ", ".join(REQUIRED_JOINTS)
+        raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has finite {needed}.")
     return Dataset(
         folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, pictures or PictureCache()
     )

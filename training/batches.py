@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Batches of training crops. What a step sees depends on the seed and the step alone, so that a resumed run sees the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..neural_backend.interface.camera import Camera
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.virtual_camera import crop_camera
+from .crops import Augmentation, Crop, cut_crop, vary_camera
+from .dataset import Dataset, View
+from .losses import Truth
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A view that can be trained on: its dataset, and the virtual camera that frames the body in it."""
+
+    dataset: Dataset
+    view: View
+    camera: Camera
+
+    @property
+    def joints(self) -> npt.NDArray[np.float32]:
+        """(137, 3) float32, world metres."""
+        return self.dataset.joints[self.view.row]
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """(137,) float32."""
+        return self.dataset.confidence[self.view.row]
+
+    def crop(self, camera: Camera | None = None) -> Crop:
+        """The picture as ``camera`` sees it; the tight crop by default."""
+        source = self.dataset.cameras[self.view.camera]
+        return cut_crop(self.dataset.picture(self.view), source, camera or self.camera)
+
+
+def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], body_sizes: npt.ArrayLike) -> list[Shot]:
+    """The views in which the body can be seen. size: (H, W) of the network; body_sizes: (T,) metres, a size for each row."""
+    sizes = np.asarray(body_sizes)
+    shots = []
+    for view in views:
+        camera = crop_camera(
+            dataset.cameras[view.camera], dataset.joints[view.row], dataset.confidence[view.row], size, float(sizes[view.row])
+        )
+        if camera is not None:
+            shots.append(Shot(dataset, view, camera))
+    return shots
+
+
+@dataclass(frozen=True)
+class Batch:
+    """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see Truth."""
+
+    joints: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    cameras: tuple[Camera, ...]
+    truth: Truth
+
+
+def stack(shots: Sequence[Shot], crops: Sequence[Crop], backgrounds: npt.NDArray[np.float32], device: torch.device) -> Batch:
+    """A batch of crops. backgrounds: (N, B, 3)."""
+
+    def put(arrays: Sequence[npt.NDArray[np.float32]] | npt.NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(arrays)).to(device)
+
+    truth = Truth(put(np.stack([c.rgba for c in crops])), put(np.stack([c.valid for c in crops])), put(backgrounds))
+    joints, confidence = np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots])
+    return Batch(joints, confidence, tuple(c.camera for c in crops), truth)
+
+
+class BatchSource:
+    """Makes the batch of any step, one step ahead in a thread of its own."""
+
+    def __init__(
+        self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device
+    ) -> None:
+        if not shots:
+            raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
+        self._shots, self._batch, self._seed = tuple(shots), batch, seed
+        self._augmentation, self._device = augmentation, device
+        self._pool = ThreadPoolExecutor(1, "batches")
+        self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
+
+    def fingerprint(self) -> str:
+        """A digest of what is trained on: views, joints and cameras; equal for equal data wherever it lies."""
+        digest = hashlib.sha256()
+        for shot in self._shots:
+            digest.update(f"{shot.dataset.picture_path(shot.view).parent.name}/{shot.view.row}".encode())
+            for array in (shot.joints, shot.confidence, shot.camera.K, shot.camera.R, shot.camera.t):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def batch(self, step: int, attempt: int = 0) -> Batch:
+        """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops."""
+        key = (step, attempt)
+        future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
+        self._ahead = ((step + 1, attempt), self._pool.submit(self._make, step + 1, attempt))
+        return future.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _make(self, step: int, attempt: int) -> Batch:
+        rng = np.random.default_rng((self._seed, 1, step, attempt))
+        shots = [self._shots[i] for i in self._choose(step)]
+        crops = [shot.crop(vary_camera(shot.camera, rng, self._augmentation)) for shot in shots]
+        random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
+        return stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
+
+    def _choose(self, step: int) -> list[int]:
+        """Every shot once in each epoch, in an order drawn from the seed and the epoch."""
+        count, out = len(self._shots), []
+        for k in range(step * self._batch, (step + 1) * self._batch):
+            epoch, place = divmod(k, count)
+            out.append(int(_order(self._seed, epoch, count)[place]))
+        return out
+
+
+def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng((seed, 2, epoch)).permutation(count)

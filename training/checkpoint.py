@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checkpoints of a training run: one safetensors file holds every tensor, and the rest as JSON in its header.
+
+A checkpoint is written under a temporary name, flushed, and renamed; the one before it is kept. Whatever happens while one is
+written, a good one remains.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..neural_backend.interface.messages import BackendError
+
+_NAME, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+_STATE = "state"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, and everything else as plain data."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint and keep the one before it. Raises BackendError 'checkpoint-write', the older ones intact."""
+    temporary = folder / f"{_NAME}.{os.getpid()}.tmp"
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        save_file(tensors, temporary, metadata={_STATE: json.dumps(checkpoint.state)})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if (folder / _NAME).exists():
+            os.replace(folder / _NAME, folder / _PREVIOUS)
+        os.replace(temporary, folder / _NAME)
+    except (OSError, SafetensorError) as error:
+        raise BackendError(
+            "checkpoint-write", f"The checkpoint in {folder} could not be written ({error}); the one before it is kept."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest readable checkpoint, or None where there never was one.
+
+    Raises BackendError 'checkpoint-corrupt' when there are files but none can be read.
+    """
+    reasons = []
+    for name in (_NAME, _PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            with safe_open(path, framework="pt") as file:
+                state = json.loads((file.metadata() or {})[_STATE])
+                return Checkpoint({key: file.get_tensor(key) for key in file.keys()}, state)  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            reasons.append(f"{name}: {error}")
+    if reasons:
+        raise BackendError(
+            "checkpoint-corrupt", f"No checkpoint in {folder} can be read; start over with --restart.", "\n".join(reasons)
+        )
+    return None
+
+
+def nest(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under names that begin with ``prefix/``."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def unnest(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix/``, without it."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + "/")}

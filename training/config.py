@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one configuration of a training run. Each field's help text becomes the command line's; the whole is saved with the run."""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any
+
+from ..neural_backend.interface.messages import BackendError
+
+METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
+
+
+def _option(default: Any, help_: str, **extra: Any) -> Any:
+    """A field with its help text. choices: allowed values; run: True where it may differ when a run is resumed."""
+    return field(default=default, metadata={"help": help_, **extra})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training run does. Every field is a command line option of the same name."""
+
+    method: str = _option("textured-proxy", "what the network predicts: textured-proxy (textures, as residuals over the proxy surface), "
+                          "textured (the paper's way: pre-trained on the proxy, then free), direct (colours, the paper's ablation), "
+                          "direct-proxy (the same, with the proxy as input), "
+                          "static (proxy and averaged textures, no network)", choices=METHODS)  # fmt: skip
+    skips: bool = _option(True, "skip connections from the encoder to the decoders")
+    wide: bool = _option(False, "the paper's network (32 to 256 channels, 17 M parameters) instead of the narrow one for CPUs")
+    size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
+    texture_size: int = _option(256, "side of each of the 24 textures in texels")
+    minutes: float = _option(0.0, "stop after this many minutes of wall-clock time", run=True)
+    cpu_minutes: float = _option(0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True)
+    steps: int = _option(0, "stop after this many steps (resuming is then exact)", run=True)
+    seed: int = _option(0, "seed of everything random")
+    batch: int = _option(4, "pictures in each step")
+    lr: float = _option(1e-3, "learning rate of the network; the textures' is twice that")
+    pretrain: float = _option(0.3, "share of the budget that method textured spends on the proxy maps, in DensePose's place")
+    init_from: str = _option("", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate")
+    cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
+    image_loss: str = _option("auto", "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), or "
+                              "auto: vgg where its weights are found", choices=("auto", "vgg", "fallback"))  # fmt: skip
+    vgg_weights: str = _option("", "file of VGG19's ImageNet weights (torch state dict or safetensors)", run=True)
+    weight_image: float = _option(1.0, "weight of the image loss (equation 2)")
+    weight_mask: float = _option(2.0, "weight of the mask loss (equation 3)")
+    weight_smooth: float = _option(0.5, "weight of the total variation of the textures")
+    weight_coordinates: float = _option(1.0, "weight that holds texture coordinates to the proxy's")
+    zoom: float = _option(1.12, "augmentation: largest zoom of a crop, either way")
+    shift: float = _option(0.05, "augmentation: largest shift of a crop, as a share of its size")
+    rotation: float = _option(8.0, "augmentation: largest roll of a crop in degrees")
+    ema: float = _option(0.995, "decay of the running mean of the weights that is exported; 0 exports the last weights")
+    clip: float = _option(5.0, "largest norm of the gradient")
+    device: str = _option("auto", "auto, cpu, cuda, cuda:N or mps", run=True)
+    threads: int = _option(0, "CPU threads of torch, 0 for its own choice (results depend on it in the last bit)", run=True)
+    checkpoint_minutes: float = _option(2.0, "wall-clock minutes between checkpoints", run=True)
+    cache_gb: float = _option(4.0, "memory for decoded pictures in GiB", run=True)
+
+    def __post_init__(self) -> None:
+        for name in ("method", "image_loss"):
+            choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
+            _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
+        _require(self.size >= 32 and self.size % 32 == 0, f"--size must be a multiple of 32, not {self.size}")
+        _require(8 <= self.texture_size <= 4096, "--texture-size must lie between 8 and 4096")
+        _require(self.batch >= 1, "--batch must be at least 1")
+        _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
+        _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
+        _require(self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range")
+        _require(min(self.minutes, self.cpu_minutes, self.steps) >= 0, "the budget must not be negative")
+        _require(sum(bool(b) for b in (self.minutes, self.cpu_minutes, self.steps)) <= 1,
+                 "give one budget: --minutes, --cpu-minutes or --steps")  # fmt: skip
+
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """(height, width) of the network's picture."""
+        return self.size, self.size // 2
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def differences(self, saved: dict[str, Any]) -> list[str]:
+        """Sentences on the fields in which a saved run differs, those left out that may change on resuming."""
+        own = self.as_dict()
+        return [
+            f"--{_flag(f.name)} was {saved.get(f.name)!r}, now {own[f.name]!r}"
+            for f in fields(self)
+            if not f.metadata.get("run") and saved.get(f.name) != own[f.name]
+        ]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise BackendError("train-options", message[0].upper() + message[1:] + ".")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser an option for each field of TrainConfig."""
+    hints = typing.get_type_hints(TrainConfig)
+    for f in fields(TrainConfig):
+        _add_argument(parser, f, hints[f.name])
+
+
+def _add_argument(parser: argparse.ArgumentParser, f: Field[Any], kind: Any) -> None:
+    assert f.default is not MISSING
+    names, text = [f"--{_flag(f.name)}"], f.metadata["help"].replace("%", "%%")
+    shown = " ".join(f.default) if isinstance(f.default, tuple) else f.default
+    text += "" if shown == "" else f" (default: {shown})"
+    if kind is bool:
+        parser.add_argument(*names, action=argparse.BooleanOptionalAction, default=f.default, help=text)
+    elif isinstance(kind, types.GenericAlias):
+        parser.add_argument(*names, nargs="+", default=f.default, metavar="NAME", help=text)
+    else:
+        choices = f.metadata.get("choices")
+        parser.add_argument(*names, type=kind, default=f.default, choices=choices, help=text,
+                            metavar=None if choices else {int: "N", float: "X", str: "TEXT"}[kind])  # fmt: skip
+
+
+def config_from_arguments(arguments: argparse.Namespace) -> TrainConfig:
+    """The configuration that the command line asks for; raises BackendError 'train-options' when it is contradictory."""
+    values = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig)}
+    return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

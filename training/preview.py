@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A picture that grows as a run trains: a row for each look, truth | render | parts for a few fixed views."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.interface.proxy import PART_COUNT
+from .batches import Shot, stack
+from .losses import composite, mask_logit
+from .metrics import psnr
+
+#: Shares of a run at which the preview is drawn: often at first, when most changes.
+LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
+#: Colours of the parts, (25, 3): background white last, neighbouring numbers far apart in hue.
+PALETTE = np.array([colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)])
+
+
+def write_png(path: Path, rgb: npt.ArrayLike) -> None:
+    """Write a picture (H, W, 3 or 4) in 0..1, display sRGB, under a temporary name, then rename it."""
+    pixels = np.rint(np.clip(np.asarray(rgb, np.float64), 0, 1) * 255).astype(np.uint8)
+    order = [2, 1, 0, 3][: pixels.shape[2]]
+    ok, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
+    if not ok:
+        raise OSError(f"{path} could not be encoded")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)
+
+
+class Preview:
+    """Draws ``preview.png`` in a run's folder. Rows are kept as files of their own, so that a resumed run goes on with them."""
+
+    def __init__(self, folder: Path, shots: Sequence[Shot]) -> None:
+        self._folder, self._shots = folder, tuple(shots)
+        (folder / "preview").mkdir(parents=True, exist_ok=True)
+
+    @torch.no_grad()
+    def look(self, avatar: Avatar, step: int) -> float:
+        """Add the row of a step. Returns the mean PSNR over white of the views, in dB."""
+        device = avatar.proxy_params.device
+        crops = [shot.crop() for shot in self._shots]
+        batch = stack(self._shots, crops, np.ones((1, len(crops), 3), np.float32), device)
+        was_training = avatar.training
+        avatar.eval()
+        prediction = avatar(batch.joints, batch.confidence, batch.cameras)
+        avatar.train(was_training)
+        white = batch.truth.backgrounds[0]
+        images = composite(prediction.rgb, prediction.alpha, white).clamp(0, 1)
+        true_alpha = batch.truth.rgba[:, 3:]
+        truths = batch.truth.rgba[:, :3] + white[:, :, None, None] * (1 - true_alpha)
+        logits = prediction.maps.logits
+        parts = logits.argmax(1).cpu().numpy() if logits.shape[1] > 1 else None
+        mask = (mask_logit(logits) > 0)[:, 0].cpu().numpy()
+        cells, scores = [], []
+        for i in range(len(crops)):
+            truth, image = (x[i].permute(1, 2, 0).cpu().numpy() for x in (truths, images))
+            coloured = PALETTE[parts[i]] if parts is not None else 1 - mask[i][..., None] * np.full(3, 0.6)
+            cells += [truth, image, coloured]
+            scores.append(psnr(image, truth))
+        row = np.concatenate(cells, 1)
+        cv2.putText(row, f"step {step}", (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        write_png(self._folder / "preview" / f"{step:08d}.png", row)
+        self._stack()
+        return float(np.mean(scores))
+
+    def _stack(self) -> None:
+        rows = [cv2.imread(str(path)) for path in sorted((self._folder / "preview").glob("*.png"))]
+        same = [row for row in rows if row is not None and row.shape == rows[-1].shape]
+        write_png(self._folder / "preview.png", np.concatenate(same)[..., ::-1] / 255)

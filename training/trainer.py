@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The training loop: one step after another until the budget is spent, resumable at every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.interface.messages import BackendError
+from . import losses
+from .batches import BatchSource
+from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
+from .config import TrainConfig
+from .schedule import Budget, Stopwatch, learning_rate
+
+#: Textures learn this much faster than the network.
+TEXTURE_RATE = 2.0
+#: Rollbacks after which a run gives up.
+MAX_ROLLBACKS = 8
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands. elapsed: seconds on the budget's clock; rate_scale: halved at each rollback; rollbacks: their number;
+    free: True once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar is written."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    free: bool = False
+    finished: bool = False
+
+
+class Trainer:
+    """Owns the avatar's optimisation: weights, their running mean, Adam's moments, and the state of the run."""
+
+    def __init__(
+        self, config: TrainConfig, avatar: Avatar, source: BatchSource, image_loss: nn.Module, folder: Path, fingerprint: str
+    ) -> None:
+        self.config, self.avatar, self.folder = config, avatar, folder
+        self.budget, self.state = Budget.of(config), RunState()
+        self._source, self._image_loss, self._fingerprint = source, image_loss, fingerprint
+        self._device = avatar.proxy_params.device
+        textures = [p for n, p in avatar.named_parameters() if n == "textures"]
+        network = [p for n, p in avatar.named_parameters() if n != "textures"]
+        groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE}]
+        self._optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps")
+        self._mean = {n: p.detach().clone() for n, p in avatar.named_parameters()}
+        self._watch = Stopwatch(self.budget.kind)
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent."""
+        return self.budget.progress(self.state.step, self._watch.elapsed)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds on the budget's clock."""
+        return self._watch.elapsed
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether the next step is one of pre-training towards the proxy (method textured)."""
+        return self.config.method == "textured" and not self.state.free and not self.config.init_from
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether pre-training has had its share, and the textures wait to be averaged."""
+        return self.pretraining and self.progress >= self.config.pretrain
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def step(self) -> dict[str, float]:
+        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back)."""
+        state = self.state
+        scale = learning_rate(state.step, self.progress) * state.rate_scale * (1 / 3 if self.config.init_from else 1)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["rate"] * scale
+        self._optimizer.zero_grad(set_to_none=True)
+        terms = self._pretraining_terms() if self.pretraining else self._terms()
+        total = torch.stack(list(terms.values())).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.avatar.parameters(), self.config.clip)
+        if not (math.isfinite(float(total)) and math.isfinite(float(norm))):
+            self._roll_back()
+            return {}
+        self._optimizer.step()
+        self._update_mean(state.step)
+        self.state = replace(state, step=state.step + 1)
+        return {"loss": float(total), **{k: float(v) for k, v in terms.items()}, "lr": self.config.lr * scale}
+
+    def _terms(self) -> dict[str, Tensor]:
+        config, batch = self.config, self._source.batch(self.state.step, self.state.rollbacks)
+        prediction = self.avatar(batch.joints, batch.confidence, batch.cameras)
+        truth, maps = batch.truth, prediction.maps
+        terms = {
+            "image": config.weight_image * losses.image_loss(self._image_loss, prediction.rgb, prediction.alpha, truth),
+            "mask": config.weight_mask * losses.mask_loss(maps.logits, truth.rgba[:, 3:], truth.valid),
+        }
+        if self.avatar.textures is not None:
+            terms["smooth"] = config.weight_smooth * losses.total_variation(self.avatar.textures)
+        if maps.proxy is not None and maps.coordinates is not None:
+            stray = (maps.coordinates - maps.proxy.coordinates).square().mean()
+            terms["coordinates"] = config.weight_coordinates * stray
+        return terms
+
+    def _pretraining_terms(self) -> dict[str, Tensor]:
+        joints, confidence, cameras = self._source.poses(self.state.step, self.state.rollbacks)
+        target = self.avatar.proxy_maps(joints, confidence, cameras)
+        maps = self.avatar.maps(joints, confidence, cameras)
+        assert maps.coordinates is not None
+        parts, coordinates = losses.proxy_loss(maps.logits, maps.coordinates, target.part, target.visible)
+        return {"parts": parts, "coordinates": 5 * coordinates}
+
+    def _update_mean(self, step: int) -> None:
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, parameter in self.avatar.named_parameters():
+                self._mean[name].lerp_(parameter, 1 - decay)
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def set_free(self, average: Callable[[], None]) -> None:
+        """End pre-training: ``average`` fills the textures from the network's own prediction; the running mean starts anew."""
+        average()
+        self._mean = {n: p.detach().clone() for n, p in self.avatar.named_parameters()}
+        self.state = replace(self.state, free=True)
+
+    def finish(self) -> None:
+        """Mark the run as finished and save that."""
+        self.state = replace(self.state, finished=True)
+        self.save()
+
+    def export_weights(self) -> dict[str, Tensor]:
+        """The running mean of the weights (the last weights without one), by parameter name."""
+        current = {n: p.detach() for n, p in self.avatar.named_parameters()}
+        return {n: t.clone() for n, t in (self._mean if self.config.ema else current).items()}
+
+    def with_export_weights(self, use: Callable[[Avatar], float]) -> float:
+        """Call ``use`` with the avatar as it would be exported; its training weights come back afterwards."""
+        kept = {n: p.detach().clone() for n, p in self.avatar.named_parameters()}
+        _put(self.avatar, self.export_weights())
+        try:
+            return use(self.avatar)
+        finally:
+            _put(self.avatar, kept)
+
+    def save(self) -> None:
+        """Write a checkpoint; raises BackendError 'checkpoint-write'."""
+        moments = {
+            f"{name}/{key}": value
+            for name, parameter in self.avatar.named_parameters()
+            for key, value in self._optimizer.state.get(parameter, {}).items()
+        }
+        tensors = nest("weights", dict(self.avatar.named_parameters())) | nest("mean", self._mean) | nest("moments", moments)
+        self.state = replace(self.state, elapsed=self._watch.elapsed)
+        state = {"run": asdict(self.state), "config": self.config.as_dict(), "data": self._fingerprint}
+        write_checkpoint(self.folder, Checkpoint(dict(tensors), state))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint. Raises BackendError 'train-resume' when it belongs to another configuration or data."""
+        differences = self.config.differences(checkpoint.state["config"])
+        if differences:
+            raise BackendError(
+                "train-resume",
+                f"A run with other options is in {self.folder}: {'; '.join(differences)}. Give the same options to resume it, "
+                "another -o, or --restart to start over.",
+            )
+        if checkpoint.state["data"] != self._fingerprint:
+            raise BackendError(
+                "train-resume",
+                f"The dataset is not the one that the run in {self.folder} began with; give that one, or --restart to start over.",
+            )
+        self._take(checkpoint)
+        self.state = RunState(**checkpoint.state["run"])
+        self._watch = Stopwatch(self.budget.kind, self.state.elapsed)
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        _put(self.avatar, unnest("weights", checkpoint.tensors))
+        self._mean = {n: t.to(self._device) for n, t in unnest("mean", checkpoint.tensors).items()}
+        moments = unnest("moments", checkpoint.tensors)
+        self._optimizer.state.clear()
+        for name, parameter in self.avatar.named_parameters():
+            own = unnest(name, moments)
+            if own:
+                self._optimizer.state[parameter] = {key: value.to(self._device) for key, value in own.items()}
+
+    def _roll_back(self) -> None:
+        """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""
+        rollbacks = self.state.rollbacks + 1
+        checkpoint = read_checkpoint(self.folder)
+        if checkpoint is None or rollbacks > MAX_ROLLBACKS:
+            raise BackendError(
+                "train-diverged",
+                f"The loss was not a number at step {self.state.step}, {rollbacks} times in all; try a lower --lr.",
+            )
+        self._take(checkpoint)
+        scale = self.state.rate_scale / 2
+        self.state = replace(RunState(**checkpoint.state["run"]), rate_scale=scale, rollbacks=rollbacks)
+
+
+def _put(avatar: nn.Module, tensors: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in avatar.named_parameters():
+            if name not in tensors or tensors[name].shape != parameter.shape:
+                raise BackendError("train-resume", f"The checkpoint holds no {name} of the avatar's shape; use --restart.")
+            parameter.copy_(tensors[name])

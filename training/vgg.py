@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first layers of VGG19 (Simonyan & Zisserman, 2015) as a fixed feature extractor for the perceptual loss.
+
+Section 3 of the paper: "the maps of activations within pretrained fixed VGG network ... 12 first layers are used". As in the
+reference implementations of that loss, convolutions, activations and poolings count as layers, so the twelfth is relu3_1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..neural_backend.interface.messages import BackendError
+
+#: Index in VGG19's ``features``, input and output channels of each convolution; activations lie between, a pooling before
+#: each index in POOL_BEFORE.
+_CONVOLUTIONS = ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256))
+_POOL_BEFORE = (5, 10)
+#: File name of the public ImageNet weights; the last part is the start of its SHA-256.
+WEIGHTS_NAME = "vgg19-dcbb9e9d.pth"
+
+
+class VggFeatures(nn.Module):
+    """Activations after each of the first five convolutions (features[0:12] of VGG19), weights fixed."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList()
+        for index, inputs, outputs in _CONVOLUTIONS:
+            layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+            for part, own in (("weight", layer.weight), ("bias", layer.bias)):
+                key = f"features.{index}.{part}"
+                given = weights.get(key)
+                if given is None or own is None or given.shape != own.shape:
+                    raise BackendError(
+                        "vgg-weights", f"The VGG weights hold no {key} as VGG19 has it; give the file {WEIGHTS_NAME}."
+                    )
+                own.data.copy_(given)
+            self.convolutions.append(layer)
+        self.requires_grad_(False)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """image: (B, 3, H, W) display sRGB in 0..1. Returns the five activation maps."""
+        x = (image - self.mean) / self.std
+        out = []
+        for (index, _, _), layer in zip(_CONVOLUTIONS, self.convolutions, strict=True):
+            if index in _POOL_BEFORE:
+                x = functional.max_pool2d(x, 2)
+            x = functional.relu(layer(x))
+            out.append(x)
+        return out
+
+
+def find_vgg_weights(given: str) -> Path | None:
+    """The weights file: ``given`` where it is set, else the copy in torch's own download cache, else None.
+
+    Raises BackendError 'vgg-weights' when the file given is missing, or the cached one does not have its checksum.
+    """
+    if given:
+        if not Path(given).is_file():
+            raise BackendError("vgg-weights", f"There is no file {given} of VGG weights.")
+        return Path(given)
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
+    if not cached.is_file():
+        return None
+    with cached.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(WEIGHTS_NAME[6:14]):
+        raise BackendError("vgg-weights", f"{cached} is damaged (its checksum is wrong); delete it, or give --vgg-weights.")
+    return cached
+
+
+def load_vgg(path: Path) -> VggFeatures:
+    """Read the extractor from a torch state dict (.pth, weights only, nothing is executed) or a safetensors file."""
+    try:
+        if path.suffix == ".safetensors":
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        raise BackendError("vgg-weights", f"{path} cannot be read as VGG weights.", str(error)) from error
+    if not isinstance(weights, dict):
+        raise BackendError("vgg-weights", f"{path} holds no state dict; give the file {WEIGHTS_NAME}.")
+    return VggFeatures(weights)
