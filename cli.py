@@ -46,9 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for room in ("neural_backend", "training"):
         # The training room is left out where only frames are drawn, such as on a farm or in Blender's extension.
-        if importlib.util.find_spec(f"{__package__}.{room}") and importlib.util.find_spec(
-            f"{__package__}.{room}.commands"
-        ):
+        if importlib.util.find_spec(f"{__package__}.{room}"):
             importlib.import_module(f"{__package__}.{room}.commands").add_commands(subparsers)
     for command in {id(p): p for p in subparsers.choices.values()}.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -23,7 +23,12 @@ _YOUNG = 60.0
 
 
 def bases() -> list[Path]:
-    """Folders to put frames in, best first: memory where the system offers it, then the temporary folder."""
+    """Folders to put frames in, best first: memory where the system offers it, then the temporary folder.
+
+    The environment variable NEURAL_AVATAR_FRAMES names another folder, for systems where both are too small.
+    """
+    if chosen := os.environ.get("NEURAL_AVATAR_FRAMES"):
+        return [Path(chosen)]
     memory = Path("/dev/shm")
     found = [memory] if sys.platform == "linux" and os.access(memory, os.W_OK | os.X_OK) else []
     return [*found, Path(tempfile.gettempdir())]

@@ -103,8 +103,7 @@ def explain_exit(code: int | None, python: str, greeted: bool, log_path: Path, t
     ended = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
     return BackendError(
         "backend-died" if greeted else "backend-no-start",
-        f"The renderer's process {how}{ended}. It is started again with the next frame; what it said is in the log: "
-        f"{log_path}",
+        f"The renderer's process {how}{ended}. It is started again with the next frame; {log_path} says more.",
         tail,
     )
 
