@@ -110,6 +110,8 @@ class Avatar(nn.Module):
         self.textures = (
             nn.Parameter(torch.full((PART_COUNT, 3, config.texture_size, config.texture_size), 0.5)) if config.textured else None
         )
+        #: Whether the generator computes in bfloat16 (set by training; the weights stay float32).
+        self.mixed_precision = False
         self.generator: Generator | None = None
         if config.method != "static":
             inputs = BONE_CHANNELS + (_PROXY_CHANNELS if config.reads_proxy else 0)
@@ -165,7 +167,8 @@ class Avatar(nn.Module):
         inputs = self.bone_maps(joints, confidence, cameras)
         if proxy is not None:
             inputs = torch.cat([inputs, self._proxy_input(proxy, joints, confidence, cameras, scale)], 1)
-        first, second = self.generator(inputs.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            first, second = (x.float() for x in self.generator(inputs))
         if not self.config.textured:
             mask = first if proxy is None else first - proxy.logits[:, -1:] * 2
             return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale)
