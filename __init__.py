@@ -2,7 +2,8 @@
 """Neural Avatar: the root package, and the entry point that Blender calls.
 
 The folder of this file is at once the Python package ``neural_avatar`` and the Blender extension. Blender's modules are
-imported inside :func:`register` only, so that the backend and the training package can import this package without Blender.
+imported inside :func:`register` only, so that the backend and the training package can import this package without
+Blender.
 """
 
 __version__ = "0.1.0"

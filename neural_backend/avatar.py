@@ -22,8 +22,9 @@ from .network import NARROW, Generator, NetworkConfig
 from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
 from .textures import sample_pictures
 
-#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask straight from
-#: the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no network.
+#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
+#: straight from the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no
+#: network.
 METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
 
 _PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
@@ -33,8 +34,8 @@ _PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
 class AvatarConfig:
     """What an avatar is made of.
 
-    method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's sizes.
-    texture_size: side of each part's texture in texels.
+    method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's
+    sizes. texture_size: side of each part's texture in texels.
     """
 
     method: str = "textured-proxy"
@@ -63,8 +64,9 @@ class AvatarConfig:
 class BodyMaps:
     """What the network says of each pixel, before textures are sampled; (B, ..., H, W) at the network's size.
 
-    logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in 0..1, or
-    None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units per body unit.
+    logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in
+    0..1, or None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units
+    per body unit.
     """
 
     logits: Tensor
@@ -86,8 +88,8 @@ class Prediction:
 class Avatar(nn.Module):
     """A person: ``forward`` renders joints seen by (crop) cameras of the network's size.
 
-    rest_joints: (137, 3) metres, Z up, facing -Y; rest_confidence: (137,). All lengths inside are in body units: metres of
-    this rest skeleton, so that scenes in other units and rigs of other size look the same to the network.
+    rest_joints: (137, 3) metres, Z up, facing -Y; rest_confidence: (137,). All lengths inside are in body units:
+    metres of this rest skeleton, so that scenes in other units and rigs of other size look the same to the network.
     """
 
     def __init__(
@@ -108,7 +110,9 @@ class Avatar(nn.Module):
         self.set_proxy(proxy or default_proxy())
         self.register_buffer("reach", torch.tensor(np.repeat(RESIDUAL_REACH, 2))[None, :, None, None], persistent=False)
         self.textures = (
-            nn.Parameter(torch.full((PART_COUNT, 3, config.texture_size, config.texture_size), 0.5)) if config.textured else None
+            nn.Parameter(torch.full((PART_COUNT, 3, config.texture_size, config.texture_size), 0.5))
+            if config.textured
+            else None
         )
         #: Whether the generator computes in bfloat16 (set by training; the weights stay float32).
         self.mixed_precision = False
@@ -135,7 +139,8 @@ class Avatar(nn.Module):
         return body_scale(joints, confidence, self.rest_joints)
 
     def proxy_maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> ProxyMaps:
-        """The proxy's maps at the cameras' size. joints: (B, 137, 3) world; confidence: (B, 137); B cameras of one size."""
+        """The proxy's maps at the cameras' size. joints: (B, 137, 3) world; confidence: (B, 137); B cameras of one
+        size."""
         j, c = np.asarray(joints, np.float64), np.asarray(confidence, np.float64)
         scale = self.scale_of(j, c)
         frames = body_frames(j / scale[:, None, None], c, self.rest_frames)
@@ -151,9 +156,9 @@ class Avatar(nn.Module):
         depth = np.stack([d for _, d in seen]) / scale[:, None]
         hips = depth[:, INDEX["MidHip"]]
         device = self.proxy_params.device
-        args = (torch.as_tensor(x.astype(np.float32)).to(device) for x in (pixels, depth, c, hips))
+        place, z, weight, origin = (torch.as_tensor(x.astype(np.float32)).to(device) for x in (pixels, depth, c, hips))
         flags = torch.tensor([camera.orthographic for camera in cameras], device=device)
-        return draw_bones(*args, flags, cameras[0].height, cameras[0].width)
+        return draw_bones(place, z, weight, origin, flags, cameras[0].height, cameras[0].width)
 
     def maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
         """Assignments and coordinates of B bodies, each seen by its own crop camera of the network's size."""
@@ -166,7 +171,7 @@ class Avatar(nn.Module):
             return BodyMaps(proxy.logits, proxy.coordinates, None, proxy, scale)
         inputs = self.bone_maps(joints, confidence, cameras)
         if proxy is not None:
-            inputs = torch.cat([inputs, self._proxy_input(proxy, joints, confidence, cameras, scale)], 1)
+            inputs = torch.cat([inputs, self._proxy_input(proxy, joints, cameras, scale)], 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
             first, second = (x.float() for x in self.generator(inputs))
         if not self.config.textured:
@@ -178,8 +183,12 @@ class Avatar(nn.Module):
         return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale)
 
     def _proxy_input(
-        self, proxy: ProxyMaps, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], scale: npt.NDArray[np.float64]
-    ) -> Tensor:  # fmt: skip
+        self,
+        proxy: ProxyMaps,
+        joints: npt.ArrayLike,
+        cameras: Sequence[Camera],
+        scale: npt.NDArray[np.float64],
+    ) -> Tensor:
         j = np.asarray(joints, np.float64)[:, INDEX["MidHip"]]
         hips = np.array([camera.to_camera(x)[2] for camera, x in zip(cameras, j, strict=True)]) / scale
         origin = torch.as_tensor(hips.astype(np.float32)).to(proxy.depth.device)[:, None, None, None]

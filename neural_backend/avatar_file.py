@@ -47,7 +47,8 @@ def make_header(
 def save_avatar(path: str | os.PathLike[str], avatar: Avatar, header: AvatarHeader | None = None) -> None:
     """Writes an avatar, weights and textures as float16, to a temporary name that is then renamed.
 
-    Raises BackendError 'avatar-unwritable' when the file cannot be written; an older file of that name then stays as it was.
+    Raises BackendError 'avatar-unwritable' when the file cannot be written; an older file of that name then stays as
+    it was.
     """
     file = Path(path)
     state = avatar.state_dict()
@@ -74,7 +75,7 @@ def load_avatar(path: str | os.PathLike[str], device: str | torch.device = "cpu"
     header = read_header(path)
     try:
         avatar = _build(header)
-        with safe_open(str(path), framework="pt", device="cpu") as file:  # type: ignore[no-untyped-call]
+        with safe_open(str(path), framework="pt", device="cpu") as file:
             parse_metadata(file.metadata(), str(path))
             tensors = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
         avatar.load_state_dict({**tensors, "proxy_params": avatar.proxy_params})

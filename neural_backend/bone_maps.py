@@ -29,12 +29,12 @@ def draw_bones(
 ) -> Tensor:  # fmt: skip
     """Draws the bones as antialiased lines that hold depth.
 
-    pixels: (B, 137, 2) joints in pixels of a height x width picture; depth: (B, 137) distances along the camera's axis in
-    body units; confidence: (B, 137), bones with a joint at or under the threshold are left out, and so are bones with a
-    joint behind a perspective camera; origin: (B,) depth that is drawn as 1; orthographic: (B,) bool.
-    Returns (B, 27, height, width): 1 + depth - origin, times the line's coverage, 0 where there is no bone. The depth along a
-    bone is that of the 3D point seen at the pixel (in perspective its inverse is linear in the picture), the nearest bone
-    wins within a channel.
+    pixels: (B, 137, 2) joints in pixels of a height x width picture; depth: (B, 137) distances along the camera's
+    axis in body units; confidence: (B, 137), bones with a joint at or under the threshold are left out, and so are
+    bones with a joint behind a perspective camera; origin: (B,) depth that is drawn as 1; orthographic: (B,) bool.
+    Returns (B, 27, height, width): 1 + depth - origin, times the line's coverage, 0 where there is no bone. The depth
+    along a bone is that of the 3D point seen at the pixel (in perspective its inverse is linear in the picture), the
+    nearest bone wins within a channel.
     """
     device = pixels.device
     first, second, channel = (x.to(device) for x in _bones())

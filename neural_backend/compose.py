@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From layers to the planes that Blender stores: several avatars ordered by depth, colour scene-linear and premultiplied.
+"""From layers to the planes that Blender stores: several avatars ordered by depth, colour scene-linear and
+premultiplied.
 
 This is the border at which display-referred colour becomes scene-linear, and the only place where it does.
 """
@@ -29,7 +30,9 @@ def over(image: Tensor, alpha: Tensor, background: Tensor) -> Tensor:
     return image * alpha[..., None] + background * (1 - alpha[..., None])
 
 
-def empty_planes(names: Sequence[str], height: int, width: int, out: Mapping[str, npt.NDArray[np.float32]] | None = None) -> Planes:
+def empty_planes(
+    names: Sequence[str], height: int, width: int, out: Mapping[str, npt.NDArray[np.float32]] | None = None
+) -> Planes:
     """Planes of a frame without anybody in it; written into ``out``'s arrays where given."""
     planes: Planes = {}
     for name in names:

@@ -20,7 +20,8 @@ from .interface.proxy import PART_COUNT
 from .textures import sample_dominant
 
 _NO_DEPTH = 1e5
-#: Neighbours whose depths differ by more than this (body units) belong to different surfaces: depth is not blended across.
+#: Neighbours whose depths differ by more than this (body units) belong to different surfaces: depth is not blended
+#: across.
 _SAME_SURFACE = 0.03
 #: How many samples across one output pixel are averaged at most, where the frame is coarser than the network's picture.
 _MAX_SUPERSAMPLING = 4
@@ -30,8 +31,8 @@ _MAX_SUPERSAMPLING = 4
 class Layer:
     """One avatar inside a frame. x, y: the corner of its region. All maps are (h, w[, C]) float32, top row first.
 
-    rgb: straight display sRGB; alpha: 0..1; depth: scene units along the camera's axis, given wherever alpha is above 0;
-    part: 0..24; uv: 0..1, both of the pixel's middle, 0 where alpha is under 0.5.
+    rgb: straight display sRGB; alpha: 0..1; depth: scene units along the camera's axis, given wherever alpha is above
+    0; part: 0..24; uv: 0..1, both of the pixel's middle, 0 where alpha is under 0.5.
     """
 
     x: int

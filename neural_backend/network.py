@@ -2,7 +2,8 @@
 """The generator g of the paper (section 4, Architecture): an encoder, and a decoder of its own for each output.
 
 A strided encoder, residual blocks at a sixteenth of the size, then for each output residual blocks and four upsampling
-blocks. ``skips`` joins encoder and decoder levels (U-Net), which the paper's network does not have: it aligns pixels much faster.
+blocks. ``skips`` joins encoder and decoder levels (U-Net), which the paper's network does not have: it aligns pixels
+much faster.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from torch.nn import functional as F
 class NetworkConfig:
     """Sizes of the generator.
 
-    channels: at full size and after each of the four halvings. blocks: residual blocks in the encoder and in each decoder.
-    kernel: of the first and last convolutions. skips: join encoder levels to decoder levels.
+    channels: at full size and after each of the four halvings. blocks: residual blocks in the encoder and in each
+    decoder. kernel: of the first and last convolutions. skips: join encoder levels to decoder levels.
     """
 
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)

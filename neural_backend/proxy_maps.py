@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ray casting of the proxy surface: part, texture coordinates and depth of every pixel, from joints alone.
 
-All capsules of all bodies in a batch are cast together: each contributes the pixels of its own bounding box, as one flat list
-of (capsule, pixel) pairs, and the nearest surface wins by a scatter-min. No per-pixel and no per-capsule Python.
-Lengths are in *body units*: camera coordinates divided by the body's scale, so that they do not depend on the scene's units.
+All capsules of all bodies in a batch are cast together: each contributes the pixels of its own bounding box, as one
+flat list of (capsule, pixel) pairs, and the nearest surface wins by a scatter-min. No per-pixel and no per-capsule
+Python. Lengths are in *body units*: camera coordinates divided by the body's scale, so that they do not depend on the
+scene's units.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ _FAR = 1e6
 class ProxyMaps:
     """What the proxy says of each pixel of a batch of pictures.
 
-    logits: (B, 25, H, W), a prior over 24 parts and the background (last). coordinates: (B, 48, H, W) in 0..1, x and y on
-    each part's texture, given wherever that part's surface lies within the margin, else 0.5. visible: (B, 2, H, W),
-    coordinates of the part in front, else 0. part: (B, H, W) int64, 0 background. depth: (B, 1, H, W) in body units along
-    the camera's axis, also in the margin outside the silhouette; 1e6 where there is none. gap: (B, 1, H, W), pixels to the silhouette, negative inside.
+    logits: (B, 25, H, W), a prior over 24 parts and the background (last). coordinates: (B, 48, H, W) in 0..1, x and
+    y on each part's texture, given wherever that part's surface lies within the margin, else 0.5. visible: (B, 2, H,
+    W), coordinates of the part in front, else 0. part: (B, H, W) int64, 0 background. depth: (B, 1, H, W) in body
+    units along the camera's axis, also in the margin outside the silhouette; 1e6 where there is none. gap: (B, 1, H,
+    W), pixels to the silhouette, negative inside.
     """
 
     logits: Tensor
@@ -42,8 +44,9 @@ class ProxyMaps:
 
 @dataclass(frozen=True)
 class PosedCapsules:
-    """Capsules of B bodies in camera axes, body units. start: (B, N, 3); axes: (B, N, 3, 3) rows left, front, along (length
-    one); length, r0, r1, ratio: (B, N). chart_origin (B, N, 3), chart_axes (B, N, 3, 3), chart_length (B, N), twist (B, N, 2)."""
+    """Capsules of B bodies in camera axes, body units. start: (B, N, 3); axes: (B, N, 3, 3) rows left, front, along
+    (length one); length, r0, r1, ratio: (B, N). chart_origin (B, N, 3), chart_axes (B, N, 3, 3), chart_length (B, N),
+    twist (B, N, 2)."""
 
     start: Tensor
     axes: Tensor
@@ -95,9 +98,11 @@ def pose_capsules(frames: BodyFrames, params: Tensor) -> PosedCapsules:
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays of B crop cameras in body units: point at pixel (u, v) = base + u du + v dv; the rest is the direction likewise.
+    """Rays of B crop cameras in body units: point at pixel (u, v) = base + u du + v dv; the rest is the direction
+    likewise.
 
-    origin, direction: (B, 3, 3), rows base, du, dv. focal: (B,), pixels per body unit at depth 1 (perspective) or everywhere.
+    origin, direction: (B, 3, 3), rows base, du, dv. focal: (B,), pixels per body unit at depth 1 (perspective) or
+    everywhere.
     """
 
     origin: Tensor
@@ -124,7 +129,9 @@ def camera_rays(cameras: Sequence[Camera], scale: np.ndarray, device: torch.devi
     return Rays(put[0], put[1], put[2], flags)
 
 
-def _pairs(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _pairs(
+    posed: PosedCapsules, rays: Rays, height: int, width: int, margin: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The flat list of (body, capsule, row, column): all pixels in each capsule's bounding box."""
     with torch.no_grad():
         ends = torch.stack([posed.start, posed.start + posed.axes[:, :, 2] * posed.length[..., None]], 2)
@@ -140,8 +147,13 @@ def _pairs(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: fl
         divisor = torch.where(plain, torch.ones_like(depth), depth.clamp_min(1e-3))
         skew = (basis[:, 2, 0] / basis[:, 2, 1])[:, None, None]
         y = (ends[..., 1] / divisor - corner[..., 1]) / per_pixel[..., 1]
-        x = (ends[..., 0] / divisor - corner[..., 0] - (ends[..., 1] / divisor - corner[..., 1]) * skew) / per_pixel[..., 0]
-        reach = radius / torch.where(plain, torch.ones_like(depth), near.clamp_min(1e-3)) / per_pixel.abs().amin(-1) + margin
+        x = (ends[..., 0] / divisor - corner[..., 0] - (ends[..., 1] / divisor - corner[..., 1]) * skew) / per_pixel[
+            ..., 0
+        ]
+        reach = (
+            radius / torch.where(plain, torch.ones_like(depth), near.clamp_min(1e-3)) / per_pixel.abs().amin(-1)
+            + margin
+        )
         close = (near < 1e-2) & ~plain
         size = torch.tensor([width, height], device=x.device)
         low = torch.stack([(x - reach).amin(2), (y - reach).amin(2)], -1)
@@ -165,7 +177,8 @@ def _pairs(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: fl
 
 
 def _local(m: Tensor, shift: Tensor, ray: Tensor) -> Tensor:
-    """Affine ray coefficients (B, 3, 3) seen from capsule frames m (B, N, 3, 3): rows base, du, dv; shift only moves the base."""
+    """Affine ray coefficients (B, 3, 3) seen from capsule frames m (B, N, 3, 3): rows base, du, dv; shift only moves
+    the base."""
     seen = torch.einsum("bnij,bkj->bnki", m, ray)
     base = seen[:, :, 0] - torch.einsum("bnij,bnj->bni", m, shift)
     return torch.cat([base[:, :, None], seen[:, :, 1:]], 2)
@@ -179,7 +192,8 @@ def _along(coefficients: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, 
 
 @dataclass(frozen=True)
 class _Hits:
-    """Per pair: owner capsule, body, pixel index in the body's picture, hit depth (or _FAR), gap in pixels, closest depth."""
+    """Per pair: owner capsule, body, pixel index in the body's picture, hit depth (or _FAR), gap in pixels, closest
+    depth."""
 
     owner: Tensor
     body: Tensor
@@ -192,7 +206,8 @@ class _Hits:
 
 
 def cast(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: float, near: float = 1e-3) -> _Hits:
-    """Intersects each ray with the capsules near it. The gap is differentiable with respect to the capsules' numbers."""
+    """Intersects each ray with the capsules near it. The gap is differentiable with respect to the capsules'
+    numbers."""
     owner, body, row, column = _pairs(posed, rays, height, width, margin)
     u, v = column.to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
     squash = torch.stack([1 / posed.ratio, torch.ones_like(posed.ratio), torch.ones_like(posed.ratio)], -1)
@@ -256,7 +271,13 @@ def _chart_tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def proxy_maps(
-    frames: BodyFrames, params: Tensor, cameras: Sequence[Camera], scale: np.ndarray, height: int, width: int, margin: float = 5.0
+    frames: BodyFrames,
+    params: Tensor,
+    cameras: Sequence[Camera],
+    scale: np.ndarray,
+    height: int,
+    width: int,
+    margin: float = 5.0,
 ) -> ProxyMaps:
     """Casts the proxy of B bodies.
 

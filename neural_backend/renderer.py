@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a render request to the planes of a frame: the room in which avatars are loaded, kept, and asked for pictures."""
+"""From a render request to the planes of a frame: the room in which avatars are loaded, kept, and asked for
+pictures."""
 
 from __future__ import annotations
 
@@ -35,14 +36,18 @@ def choose_device(wish: str = "auto") -> torch.device:
     try:
         device = torch.device(wish)
     except RuntimeError as error:
-        raise BackendError("device-missing", f"{wish!r} is not a device; use auto, cpu, cuda, cuda:1 or mps.", str(error)) from error
-    there = {
-        "cpu": lambda: True,
-        "cuda": lambda: (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available,
-    }
-    if device.type not in there or not there[device.type]():
-        raise BackendError("device-missing", f"This machine has no device {wish!r} that torch can use; choose auto or cpu.")
+        raise BackendError(
+            "device-missing", f"{wish!r} is not a device; use auto, cpu, cuda, cuda:1 or mps.", str(error)
+        ) from error
+    there = (
+        device.type == "cpu"
+        or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count())
+        or (device.type == "mps" and torch.backends.mps.is_available())
+    )
+    if not there:
+        raise BackendError(
+            "device-missing", f"This machine has no device {wish!r} that torch can use; choose auto or cpu."
+        )
     return device
 
 
@@ -70,7 +75,9 @@ class Renderer:
             status = os.stat(path)
         except OSError as error:
             self._kept.pop(path, None)
-            raise BackendError("avatar-missing", f"There is no avatar file {path}; choose it again.", str(error)) from None
+            raise BackendError(
+                "avatar-missing", f"There is no avatar file {path}; choose it again.", str(error)
+            ) from None
         stamp = (status.st_mtime_ns, status.st_size)
         kept = self._kept.get(path)
         if kept is None or kept.stamp != stamp:
@@ -94,8 +101,9 @@ class Renderer:
     ) -> RenderedFrame:
         """Renders one frame.
 
-        out: arrays (height, width, channels) to write the planes into; fresh ones otherwise. cancelled: looked at between
-        stages. Raises BackendError: 'cancelled', 'joints-invalid', 'joints-missing', and those of reading avatars.
+        out: arrays (height, width, channels) to write the planes into; fresh ones otherwise. cancelled: looked at
+        between stages. Raises BackendError: 'cancelled', 'joints-invalid', 'joints-missing', and those of reading
+        avatars.
         """
         started = time.perf_counter()
         seconds = {"avatar": 0.0, "network": 0.0, "textures": 0.0, "compose": 0.0}
@@ -136,7 +144,8 @@ def check_instance(instance: AvatarInstance) -> None:
     known = np.asarray(instance.confidence) > 0
     if not np.isfinite(joints[known]).all() or not np.isfinite(instance.confidence).all():
         raise BackendError(
-            "joints-invalid", f"{instance.name} has joints that are not numbers; look for a bone of zero or infinite scale."
+            "joints-invalid",
+            f"{instance.name} has joints that are not numbers; look for a bone of zero or infinite scale.",
         )
     missing = [name for name, i in zip(REQUIRED_JOINTS, _REQUIRED, strict=True) if not known[i]]
     if missing:
@@ -149,14 +158,18 @@ def crop_of(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, ca
     return crop_camera(camera, joints, confidence, avatar.config.size, avatar.body_size * scale)
 
 
-def render_rgba(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, camera: Camera) -> npt.NDArray[np.float32]:
+def render_rgba(
+    avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, camera: Camera
+) -> npt.NDArray[np.float32]:
     """One avatar as a picture (height, width, 4) float32: straight alpha, display sRGB, top row first.
 
     joints: (137, 3) world; confidence: (137,). Everything transparent when the body is not in view.
     """
     out = np.zeros((camera.height, camera.width, 4), np.float32)
     crop = crop_of(avatar, joints, confidence, camera)
-    layer = render_layer(avatar, body_maps(avatar, joints, confidence, crop), crop, camera) if crop is not None else None
+    layer = (
+        render_layer(avatar, body_maps(avatar, joints, confidence, crop), crop, camera) if crop is not None else None
+    )
     if layer is not None:
         height, width = layer.alpha.shape
         region = out[layer.y : layer.y + height, layer.x : layer.x + width]

@@ -13,19 +13,22 @@ from .interface.proxy import PART_COUNT
 def sample_textures(textures: Tensor, weights: Tensor, coordinates: Tensor) -> Tensor:
     """Equation 1 at N points: sum over parts of weight times the bilinear sample of that part's texture.
 
-    textures: (24, 3, S, S); weights: (24, N); coordinates: (24, N, 2), x and y in 0..1 with 0 and 1 at the centres of the
-    outermost texels (the paper's 0..w over w-1 intervals). Returns (3, N). Coordinates outside are clamped.
+    textures: (24, 3, S, S); weights: (24, N); coordinates: (24, N, 2), x and y in 0..1 with 0 and 1 at the centres of
+    the outermost texels (the paper's 0..w over w-1 intervals). Returns (3, N). Coordinates outside are clamped.
     """
     grid = coordinates[:, None] * 2 - 1
     colours = F.grid_sample(textures, grid, mode="bilinear", padding_mode="border", align_corners=True)[:, :, 0]
     return torch.einsum("kcn,kn->cn", colours, weights)
 
 
-def sample_pictures(textures: Tensor, probabilities: Tensor, coordinates: Tensor, where: Tensor | None = None) -> Tensor:
+def sample_pictures(
+    textures: Tensor, probabilities: Tensor, coordinates: Tensor, where: Tensor | None = None
+) -> Tensor:
     """Equation 1 for whole pictures.
 
     probabilities: (B, 24, H, W), the parts' probabilities divided by their sum (the mask is kept apart);
-    coordinates: (B, 48, H, W) in 0..1; where: (B, H, W) bool, pixels to sample (None for all). Returns (B, 3, H, W), 0 elsewhere.
+    coordinates: (B, 48, H, W) in 0..1; where: (B, H, W) bool, pixels to sample (None for all). Returns (B, 3, H, W),
+    0 elsewhere.
     """
     b, _, height, width = probabilities.shape
     weights = probabilities.permute(1, 0, 2, 3).reshape(PART_COUNT, -1)
@@ -35,15 +38,18 @@ def sample_pictures(textures: Tensor, probabilities: Tensor, coordinates: Tensor
     else:
         index = torch.nonzero(where.flatten()).squeeze(1)
         colours = sample_textures(textures, weights[:, index], places[:, index])
-        flat = torch.zeros(3, b * height * width, dtype=colours.dtype, device=colours.device).index_copy(1, index, colours)
+        flat = torch.zeros(3, b * height * width, dtype=colours.dtype, device=colours.device).index_copy(
+            1, index, colours
+        )
     return flat.view(3, b, height, width).permute(1, 0, 2, 3)
 
 
 def sample_dominant(textures: Tensor, weights: Tensor, coordinates: Tensor, which: Tensor) -> Tensor:
-    """Equation 1 with only the few largest weights of each point, rescaled to sum to one: what rendering uses, many times cheaper.
+    """Equation 1 with only the few largest weights of each point, rescaled to sum to one: what rendering uses, many
+    times cheaper.
 
-    textures: (24, 3, S, S); weights: (K, N) of the K chosen parts; coordinates: (K, N, 2) as in :func:`sample_textures`;
-    which: (K, N) int64, the chosen parts. Returns (3, N).
+    textures: (24, 3, S, S); weights: (K, N) of the K chosen parts; coordinates: (K, N, 2) as in
+    :func:`sample_textures`; which: (K, N) int64, the chosen parts. Returns (3, N).
     """
     _, channels, height, width = textures.shape
     weights = weights / weights.sum(0, keepdim=True).clamp_min(1e-8)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The virtual camera: a crop of the picture that the body fills, so that scale and framing never change for the network.
+"""The virtual camera: a crop of the picture that the body fills, so that scale and framing never change for the
+network.
 
 This is the remedy that the paper's section 5 proposes for its sensitivity to scale; here it is used always.
 """
@@ -28,11 +29,11 @@ def _outline(joints: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> n
 def body_box(
     camera: Camera, joints: npt.ArrayLike, confidence: npt.ArrayLike, body_size: float
 ) -> tuple[float, float, float, float] | None:
-    """The body's box (x0, y0, x1, y1) in pixels, from unclipped joints with room for flesh, hair and hands; None when no joint
-    lies in front of the camera's near plane.
+    """The body's box (x0, y0, x1, y1) in pixels, from unclipped joints with room for flesh, hair and hands; None when
+    no joint lies in front of the camera's near plane.
 
-    joints: (137, 3) world; confidence: (137,); body_size: the length of trunk and limbs in world units (see Avatar), from
-    which the margin is taken.
+    joints: (137, 3) world; confidence: (137,); body_size: the length of trunk and limbs in world units (see Avatar),
+    from which the margin is taken.
     """
     points = _outline(np.asarray(joints, np.float64), np.asarray(confidence) > 0)
     if not len(points):
@@ -57,7 +58,8 @@ def crop_camera(
     zoom: float = 1.0,
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> Camera | None:
-    """The virtual camera that frames the body in ``size`` = (height, width) pixels with square pixels of the original's aspect.
+    """The virtual camera that frames the body in ``size`` = (height, width) pixels with square pixels of the
+    original's aspect.
 
     zoom: above 1 draws the body larger; shift: moves the box, as fractions of its size (both for augmentation).
     Returns None when the body is behind the camera or its box lies wholly outside the picture.

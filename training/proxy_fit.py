@@ -53,8 +53,9 @@ def fit_proxy(
 ) -> ProxyFit:  # fmt: skip
     """Fits the proxy to the masks of some of the shots.
 
-    rest_joints: (137, 3) metres; rest_confidence: (137,). Deterministic. The loss is the cross-entropy between the mask and a
-    sigmoid of the distance to the silhouette, plus a pull towards the average build where the masks say nothing.
+    rest_joints: (137, 3) metres; rest_confidence: (137,). Deterministic. The loss is the cross-entropy between the
+    mask and a sigmoid of the distance to the silhouette, plus a pull towards the average build where the masks say
+    nothing.
     """
     views = _views(choose(shots, PICTURES), np.asarray(rest_joints), np.asarray(rest_confidence))
     start = torch.tensor(default_proxy().params, dtype=torch.float32)

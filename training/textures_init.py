@@ -18,7 +18,8 @@ from .batches import Shot
 
 @dataclass(frozen=True)
 class AveragedTextures:
-    """textures: (24, 3, S, S) display sRGB; seen: (24, S, S) bool, texels that some pixel was assigned to; coverage: their share."""
+    """textures: (24, 3, S, S) display sRGB; seen: (24, S, S) bool, texels that some pixel was assigned to; coverage:
+    their share."""
 
     textures: Tensor
     seen: Tensor
@@ -31,13 +32,17 @@ class AveragedTextures:
 
 @torch.no_grad()
 def average_textures(
-    avatar: Avatar, shots: Sequence[Shot], batch: int = 8, fill: bool = True, progress: Callable[[int, int], None] | None = None
+    avatar: Avatar,
+    shots: Sequence[Shot],
+    batch: int = 8,
+    fill: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AveragedTextures:
     """Averages the training pictures into textures through the avatar's own assignments and coordinates.
 
-    Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads from.
-    The paper leaves unseen texels black; with ``fill`` they take the nearest seen texel's colour, so that no black creeps in
-    where the network moves coordinates a little.
+    Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
+    from. The paper leaves unseen texels black; with ``fill`` they take the nearest seen texel's colour, so that no
+    black creeps in where the network moves coordinates a little.
     """
     size = avatar.config.texture_size
     device = avatar.proxy_params.device
@@ -45,7 +50,9 @@ def average_textures(
     for first in range(0, len(shots), batch):
         some = shots[first : first + batch]
         crops = [shot.crop() for shot in some]
-        maps = avatar.maps(np.stack([s.joints for s in some]), np.stack([s.confidence for s in some]), [s.camera for s in some])
+        maps = avatar.maps(
+            np.stack([s.joints for s in some]), np.stack([s.confidence for s in some]), [s.camera for s in some]
+        )
         if maps.coordinates is None:
             raise ValueError(f"method {avatar.config.method} has no textures to average")
         rgba = torch.from_numpy(np.stack([c.rgba for c in crops])).to(device)

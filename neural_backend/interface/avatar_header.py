@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The avatar file's header: all that Blender and `neural-avatar info` need to know of an avatar, read without torch.
 
-An .avatar file is a safetensors file: eight bytes with the length of a JSON object, the object, then the tensors' bytes. Our
-facts are one JSON text under ``__metadata__`` / ``neural_avatar``. See docs/file-format.md.
+An .avatar file is a safetensors file: eight bytes with the length of a JSON object, the object, then the tensors'
+bytes. Our facts are one JSON text under ``__metadata__`` / ``neural_avatar``. See docs/file-format.md.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ _MAX_HEADER = 16 * 2**20
 class AvatarHeader:
     """Facts about an avatar.
 
-    method, network, texture_size: what is inside, see AvatarConfig. rest_joints: (137, 3) float32 metres, Z up, facing -Y;
-    rest_confidence: (137,) float32, 0 where the footage never showed the joint; bone_lengths: (24,) metres, order of
-    BODY_BONES; body_size: metres, summed length of trunk and limbs. proxy: ProxyGeometry as plain data. license, credit: texts.
-    provenance: how it was made. metrics: figures at export. thumbnail: PNG bytes, may be empty.
+    method, network, texture_size: what is inside, see AvatarConfig. rest_joints: (137, 3) float32 metres, Z up,
+    facing -Y; rest_confidence: (137,) float32, 0 where the footage never showed the joint; bone_lengths: (24,)
+    metres, order of BODY_BONES; body_size: metres, summed length of trunk and limbs. proxy: ProxyGeometry as plain
+    data. license, credit: texts. provenance: how it was made. metrics: figures at export. thumbnail: PNG bytes, may
+    be empty.
     """
 
     method: str
@@ -84,11 +85,14 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
         plain = json.loads(metadata[METADATA_KEY])
         version = int(plain["format_version"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BackendError("avatar-corrupt", f"{path} is not an avatar file.", f"{type(error).__name__}: {error}") from error
+        raise BackendError(
+            "avatar-corrupt", f"{path} is not an avatar file.", f"{type(error).__name__}: {error}"
+        ) from error
     if version > FORMAT_VERSION:
         raise BackendError(
             "avatar-newer",
-            f"{path} was made by a newer Neural Avatar (format {version}, this one reads {FORMAT_VERSION}); update the add-on.",
+            f"{path} was made by a newer Neural Avatar (its format is {version}, this one reads {FORMAT_VERSION}); "
+            "update the add-on.",
         )
     try:
         header = AvatarHeader(
@@ -114,7 +118,9 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
         return header
     except (KeyError, TypeError, ValueError) as error:
         raise BackendError(
-            "avatar-corrupt", f"The header of {path} is damaged; export the avatar again.", f"{type(error).__name__}: {error}"
+            "avatar-corrupt",
+            f"The header of {path} is damaged; export the avatar again.",
+            f"{type(error).__name__}: {error}",
         ) from error
 
 

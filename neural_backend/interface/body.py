@@ -2,9 +2,9 @@
 """Local frames of the body's segments, from joints alone.
 
 A frame is an origin, an end point and three orthonormal axes: ``left`` (towards the person's left at rest), ``front``
-(towards where the person looks at rest) and ``along`` (from the origin to the end). Limbs take their axes from their parent
-by the smallest rotation that brings the parent's rest direction onto the bone, so that a point of the skin keeps its angle
-around the bone from pose to pose; elbows, hands and feet add the twist that their own joints show.
+(towards where the person looks at rest) and ``along`` (from the origin to the end). Limbs take their axes from their
+parent by the smallest rotation that brings the parent's rest direction onto the bone, so that a point of the skin
+keeps its angle around the bone from pose to pose; elbows, hands and feet add the twist that their own joints show.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ Array = npt.NDArray[np.float64]
 _LIMBS = ("uarm", "farm", "hand", "thigh", "calf", "foot")
 _FINGERS = tuple(f"finger{f}{s}" for f in range(5) for s in range(2))
 #: Names of all frames, in the order of every frame array.
-FRAMES: tuple[str, ...] = ("torso", "pelvis", "head", "neck", *(f"{n}{s}" for s in "LR" for n in ("clavicle", *_LIMBS, *_FINGERS)))
+FRAMES: tuple[str, ...] = (
+    "torso",
+    "pelvis",
+    "head",
+    "neck",
+    *(f"{n}{s}" for s in "LR" for n in ("clavicle", *_LIMBS, *_FINGERS)),
+)
 FRAME_INDEX: dict[str, int] = {name: i for i, name in enumerate(FRAMES)}
 
 #: Joints without which no frame of the trunk can be built.
@@ -35,7 +41,8 @@ class BodyFrames:
     """Frames of B bodies, in the unit and axes of the joints they were made from.
 
     origin, end: (B, F, 3). axes: (B, F, 3, 3), rows left, front, along. twist: (B, F, 2), the angle (radians, around
-    ``along``, from ``front`` towards ``left``) by which the skin has turned at the origin and at the end. joints: (B, 137, 3), completed.
+    ``along``, from ``front`` towards ``left``) by which the skin has turned at the origin and at the end. joints: (B,
+    137, 3), completed.
     """
 
     origin: Array
@@ -48,7 +55,8 @@ class BodyFrames:
 def body_scale(joints: npt.ArrayLike, confidence: npt.ArrayLike, rest_joints: npt.ArrayLike) -> Array:
     """Size of each body relative to the avatar's: summed bone lengths over those of the rest skeleton, (B,).
 
-    joints: (B, 137, 3); confidence: (B, 137); rest_joints: (137, 3). Bones with an absent joint are left out of both sums.
+    joints: (B, 137, 3); confidence: (B, 137); rest_joints: (137, 3). Bones with an absent joint are left out of both
+    sums.
     """
     j, c, r = (np.asarray(x, np.float64) for x in (joints, confidence, rest_joints))
     a, b = np.asarray(SIZE_BONES).T
@@ -79,7 +87,8 @@ def _orthonormal(left: Array, along: Array, front_hint: Array) -> Array:
 
 
 def _swing(axes: Array, rest: Array, bone: Array) -> Array:
-    """Turn parent axes by the smallest rotation that takes direction ``rest`` to ``bone``; ``along`` becomes the bone."""
+    """Turn parent axes by the smallest rotation that takes direction ``rest`` to ``bone``; ``along`` becomes the
+    bone."""
     u, v = _unit(rest), _unit(bone)
     cross = np.cross(u, v)
     cosine = (u * v).sum(-1, keepdims=True)
@@ -169,7 +178,8 @@ def _trunk(w: _Builder) -> None:
     look = _unit(_reject((w.at("LEye") + w.at("REye")) / 2 - ears, ears_left))
     up = np.cross(look, ears_left)
     up = up * np.where((up * (ears - neck)).sum(-1, keepdims=True) < 0, -1.0, 1.0)
-    # Where a skeleton puts eyes and ears differs: the rest pose, in which the head is level, tells the constant pitch between.
+    # Where a skeleton puts eyes and ears differs: the rest pose, in which the head is level, tells the constant pitch
+    # between.
     pitch = _rest_pitch(w.rest)
     look, up = look * np.cos(pitch) - up * np.sin(pitch), up * np.cos(pitch) + look * np.sin(pitch)
     size = np.linalg.norm(neck - hip, axis=-1, keepdims=True) * 0.4

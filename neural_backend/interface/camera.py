@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pinhole and orthographic cameras.
 
-Conventions (docs/conventions.md): the world is right-handed, Z up. Camera axes are OpenCV's: x right, y down, z forward;
-``x_cam = R x_world + t``. Pixel centres lie at +0.5, the origin is the picture's top left corner.
+Conventions (docs/conventions.md): the world is right-handed, Z up. Camera axes are OpenCV's: x right, y down, z
+forward; ``x_cam = R x_world + t``. Pixel centres lie at +0.5, the origin is the picture's top left corner.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Array = npt.NDArray[np.float64]
 class Camera:
     """A calibrated camera.
 
-    K: (3, 3) intrinsics, in pixels. Perspective: ``u = K x_cam`` then divide by depth. Orthographic: K[0,0] and K[1,1] are
-    pixels per world unit, and ``u = K[0,0] x + K[0,2]``, ``v = K[1,1] y + K[1,2]``.
-    R: (3, 3) rotation, world to camera. t: (3,) translation in world units. width, height: picture size in pixels.
-    near: distance in world units in front of which nothing is drawn.
+    K: (3, 3) intrinsics, in pixels. Perspective: ``u = K x_cam`` then divide by depth. Orthographic: K[0,0] and
+    K[1,1] are pixels per world unit, and ``u = K[0,0] x + K[0,2]``, ``v = K[1,1] y + K[1,2]``. R: (3, 3) rotation,
+    world to camera. t: (3,) translation in world units. width, height: picture size in pixels. near: distance in
+    world units in front of which nothing is drawn.
     """
 
     K: Array
@@ -62,7 +62,8 @@ class Camera:
         return scaled * np.diag(self.K)[:2] + skew + self.K[:2, 2], depth
 
     def crop(self, x: float, y: float, width: float, height: float, out_width: int, out_height: int) -> Camera:
-        """The virtual camera that sees the box (x, y, width, height), in this camera's pixels, as out_width x out_height."""
+        """The virtual camera that sees the box (x, y, width, height), in this camera's pixels, as out_width x
+        out_height."""
         scale = np.diag([out_width / width, out_height / height, 1.0])
         shift = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]])
         return replace(self, K=scale @ shift @ self.K, width=out_width, height=out_height)

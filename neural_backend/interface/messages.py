@@ -14,8 +14,9 @@ from .camera import Camera
 PROTOCOL = 1
 
 #: Planes of a frame and their channels, all float32, rows from the bottom up as Blender stores them.
-#: color: scene-linear Rec.709, premultiplied, alpha last. depth: distance along the camera's axis in scene units, 1e10 where
-#: the mask is under 0.5. mask: alpha in 0..1. part: 0 background, 1..24. uv: u, v of the dominant part in 0..1, then 0.
+#: color: scene-linear Rec.709, premultiplied, alpha last. depth: distance along the camera's axis in scene units,
+#: 1e10 where the mask is under 0.5. mask: alpha in 0..1. part: 0 background, 1..24. uv: u, v of the dominant part in
+#: 0..1, then 0.
 PLANES: dict[str, int] = {"color": 4, "depth": 1, "mask": 1, "part": 1, "uv": 3}
 
 EMPTY_DEPTH = 1e10

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The proxy surface: tapered capsules of elliptic cross-section on the skeleton, with the 24 charts of the textures.
 
-It stands in for DensePose (paper section 3, Initialization): part, (u, v) and depth of every pixel come from joints alone.
-Parts are numbered as DensePose numbers them; where DensePose has two parts for one limb, the first is the back, the second
-the front. This module is plain data: :mod:`neural_backend.proxy_maps` casts the rays, ``training.proxy_fit`` fits the numbers.
+It stands in for DensePose (paper section 3, Initialization): part, (u, v) and depth of every pixel come from joints
+alone. Parts are numbered as DensePose numbers them; where DensePose has two parts for one limb, the first is the
+back, the second the front. This module is plain data: :mod:`neural_backend.proxy_maps` casts the rays,
+``training.proxy_fit`` fits the numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from .body import FRAME_INDEX
 
 PART_COUNT = 24
 
-#: Half of the angle that a front or back chart spans (radians): beyond a quarter turn, so that neighbouring charts overlap.
+#: Half of the angle that a front or back chart spans (radians): beyond a quarter turn, so that neighbouring charts
+#: overlap.
 CHART_HALF_ANGLE = 0.625 * np.pi
 
 Rect = tuple[float, float, float, float]
@@ -29,9 +31,9 @@ _WHOLE: Rect = (0.0, 1.0, 0.0, 1.0)
 class Capsule:
     """One tapered capsule of the proxy.
 
-    frame: the segment it hangs on. span: its ends along that segment, 0 at the origin, 1 at the end. params: index of its
-    fitted numbers (left and right share theirs, mirrored). chart_frame: the frame whose angle and axis give (u, v).
-    axial: extent of the chart along the chart frame, in avatar metres before its origin and beyond its end.
+    frame: the segment it hangs on. span: its ends along that segment, 0 at the origin, 1 at the end. params: index of
+    its fitted numbers (left and right share theirs, mirrored). chart_frame: the frame whose angle and axis give (u,
+    v). axial: extent of the chart along the chart frame, in avatar metres before its origin and beyond its end.
     parts: DensePose numbers of the back and the front chart; rects: their place (x0, x1, y0, y1) on the textures.
     """
 
@@ -46,8 +48,8 @@ class Capsule:
     rects: tuple[Rect, Rect]
 
 
-#: Names of a capsule's fitted numbers: offsets of both ends (left, front, along) and radii in avatar metres, the ratio of
-#: the left-right radius to the front-back one.
+#: Names of a capsule's fitted numbers: offsets of both ends (left, front, along) and radii in avatar metres, the
+#: ratio of the left-right radius to the front-back one.
 PARAMS: tuple[str, ...] = ("l0", "f0", "a0", "l1", "f1", "a1", "r0", "r1", "ratio")
 
 
@@ -59,7 +61,11 @@ class ProxyGeometry:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the avatar file's header."""
-        return {"params": {name: [round(float(x), 6) for x in row] for name, row in zip(PARAM_NAMES, self.params, strict=True)}}
+        return {
+            "params": {
+                name: [round(float(x), 6) for x in row] for name, row in zip(PARAM_NAMES, self.params, strict=True)
+            }
+        }
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ProxyGeometry:
@@ -70,7 +76,9 @@ class ProxyGeometry:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the proxy geometry lacks a usable primitive: {error}") from error
         if params.shape != DEFAULT_PARAMS.shape or not np.isfinite(params).all():
-            raise ValueError(f"the proxy geometry has shape {params.shape}, expected {DEFAULT_PARAMS.shape}, all finite")
+            raise ValueError(
+                f"the proxy geometry has shape {params.shape}, expected {DEFAULT_PARAMS.shape}, all finite"
+            )
         return ProxyGeometry(params)
 
 
@@ -94,7 +102,8 @@ _DEFAULTS: dict[str, tuple[float, float, float, tuple[float, float, float], tupl
     "calf0": (0.06, 0.058, 1.0, (0, -0.01, 0), (0, -0.01, 0)),
     "calf1": (0.058, 0.042, 1.0, (0, -0.01, 0), (0, 0, 0)),
     "foot": (0.042, 0.03, 1.1, (0, 0.02, 0), (0, 0.0, 0.01)),
-    **{f"finger{f}{s}": (0.0105 - 0.001 * s, 0.0095 - 0.002 * s, 1.0, (0, 0, 0), (0, 0, 0)) for f in range(5) for s in range(2)},
+    **{f"finger{f}0": (0.0105, 0.0095, 1.0, (0, 0, 0), (0, 0, 0)) for f in range(5)},
+    **{f"finger{f}1": (0.0095, 0.0075, 1.0, (0, 0, 0), (0, 0, 0)) for f in range(5)},
 }  # fmt: skip
 PARAM_NAMES: tuple[str, ...] = tuple(_DEFAULTS)
 DEFAULT_PARAMS = np.array([[*o0, *o1, r0, r1, q] for r0, r1, q, o0, o1 in _DEFAULTS.values()], np.float64)
@@ -104,8 +113,9 @@ def _capsules() -> tuple[Capsule, ...]:
     out: list[Capsule] = []
 
     def add(
-        name: str, frame: str, parts: tuple[int, int], axial: tuple[float, float], span: tuple[float, float] = (0.0, 1.0),
-        side: str = "", chart: str | None = None, rects: tuple[Rect, Rect] = (_WHOLE, _WHOLE),
+        name: str, frame: str, parts: tuple[int, int], axial: tuple[float, float],
+        span: tuple[float, float] = (0.0, 1.0), side: str = "", chart: str | None = None,
+        rects: tuple[Rect, Rect] = (_WHOLE, _WHOLE),
     ) -> None:  # fmt: skip
         out.append(
             Capsule(
@@ -138,8 +148,22 @@ def _capsules() -> tuple[Capsule, ...]:
             add(f"thigh{i}", "thigh", (tb, tf), (0.10, 0.06), half, side=side)
             add(f"calf{i}", "calf", (cb, cf), (0.06, 0.05), half, side=side)
         halves = ((0.52, 1.0), (0.0, 0.48))
-        add("foot", "foot", (foot, foot), (0.05, 0.04), side=side, rects=((*halves[0], 0.0, 1.0), (*halves[1], 0.0, 1.0)))
-        add("palm", "hand", (hand, hand), (0.03, 0.03), side=side, rects=((*halves[0], 0.0, 0.55), (*halves[1], 0.0, 0.55)))
+        add(
+            "foot",
+            "foot",
+            (foot, foot),
+            (0.05, 0.04),
+            side=side,
+            rects=((*halves[0], 0.0, 1.0), (*halves[1], 0.0, 1.0)),
+        )
+        add(
+            "palm",
+            "hand",
+            (hand, hand),
+            (0.03, 0.03),
+            side=side,
+            rects=((*halves[0], 0.0, 0.55), (*halves[1], 0.0, 0.55)),
+        )
         for f in range(5):
             for i in range(2):
                 y = (0.57, 0.77) if i == 0 else (0.79, 1.0)

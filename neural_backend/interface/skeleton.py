@@ -13,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 BODY_JOINTS: tuple[str, ...] = (
-    "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee", "RAnkle",
-    "LHip", "LKnee", "LAnkle", "REye", "LEye", "REar", "LEar", "LBigToe", "LSmallToe", "LHeel", "RBigToe", "RSmallToe", "RHeel",
+    "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
+    "RAnkle", "LHip", "LKnee", "LAnkle", "REye", "LEye", "REar", "LEar", "LBigToe", "LSmallToe", "LHeel", "RBigToe",
+    "RSmallToe", "RHeel",
 )  # fmt: skip
-_HAND = ("Wrist", *(f"Hand{finger}{i}" for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky") for i in (1, 2, 3, 4)))
+_HAND = (
+    "Wrist",
+    *(f"Hand{finger}{i}" for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky") for i in (1, 2, 3, 4)),
+)
 LEFT_HAND_JOINTS: tuple[str, ...] = tuple(f"LHand_{name}" for name in _HAND)
 RIGHT_HAND_JOINTS: tuple[str, ...] = tuple(f"RHand_{name}" for name in _HAND)
 FACE_JOINTS: tuple[str, ...] = tuple(f"Face_{i}" for i in range(70))
@@ -47,10 +51,12 @@ def _chain(first: int, last: int, closed: bool = False) -> tuple[tuple[int, int]
 
 #: Jaw, brows, nose bridge and outer lips of the 70-point face: 39 edges, all in one bone-map channel.
 FACE_BONES: tuple[tuple[int, int], ...] = tuple(
-    (a + FACE, b + FACE) for a, b in _chain(0, 16) + _chain(17, 21) + _chain(22, 26) + _chain(27, 30) + _chain(48, 59, True)
+    (a + FACE, b + FACE)
+    for a, b in _chain(0, 16) + _chain(17, 21) + _chain(22, 26) + _chain(27, 30) + _chain(48, 59, True)
 )
 
-#: Bones of each of the 27 bone-map channels: 24 body bones, left hand, right hand, face (paper section 4, Architecture).
+#: Bones of each of the 27 bone-map channels: 24 body bones, left hand, right hand, face (paper section 4,
+#: Architecture).
 BONE_CHANNELS: tuple[tuple[tuple[int, int], ...], ...] = (
     *((bone,) for bone in BODY_BONES),
     LEFT_HAND_BONES,
@@ -70,13 +76,15 @@ def reorder(
     """Bring joints under any subset of our names into the program's order.
 
     joints: (..., N, 3), in ``names``' order; names: N joint names; confidence: (..., N) in 0..1, or None for all 1.
-    Returns joints (..., 137, 3) float32 and confidence (..., 137) float32; absent or non-finite joints are 0 with confidence 0.
-    Raises ValueError when a name is unknown or appears twice.
+    Returns joints (..., 137, 3) float32 and confidence (..., 137) float32; absent or non-finite joints are 0 with
+    confidence 0. Raises ValueError when a name is unknown or appears twice.
     """
     given = np.asarray(joints, np.float32)
     unknown = [str(n) for n in names if str(n) not in INDEX]
     if unknown:
-        raise ValueError(f"unknown joint names {unknown[:5]}; known names are OpenPose's, such as 'Neck' or 'LHand_Wrist'")
+        raise ValueError(
+            f"unknown joint names {unknown[:5]}; known names are OpenPose's, such as 'Neck' or 'LHand_Wrist'"
+        )
     columns = [INDEX[str(n)] for n in names]
     if len(set(columns)) != len(columns) or given.shape[-2] != len(columns):
         raise ValueError(f"{given.shape[-2]} joints under {len(columns)} names ({len(set(columns))} different)")
