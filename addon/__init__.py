@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Blender add-on. Importing it imports no bpy: what knows Blender is loaded by :func:`register`."""
+
+from __future__ import annotations
+
+import atexit
+from types import ModuleType
+
+
+def _modules() -> tuple[ModuleType, ...]:
+    """Modules with classes, in the order of registration."""
+    from . import engine, operators, preferences, properties, ui
+
+    return preferences, properties, operators, engine, ui
+
+
+def register() -> None:
+    """Register everything with Blender."""
+    import bpy
+
+    for module in _modules():
+        for cls in module.CLASSES:
+            bpy.utils.register_class(cls)
+        if hasattr(module, "register"):
+            module.register()
+    # What is still registered when the interpreter ends crashes Blender 4.2 and hangs 4.5, and not every way out of Blender disables
+    # its add-ons first.
+    atexit.register(unregister)
+
+
+def unregister() -> None:
+    """Take everything back, and end the backend."""
+    import bpy
+
+    from . import session
+
+    atexit.unregister(unregister)
+    session.stop()
+    for module in reversed(_modules()):
+        if hasattr(module, "unregister"):
+            module.unregister()
+        for cls in reversed(module.CLASSES):
+            bpy.utils.unregister_class(cls)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Avatar files as the scene names them: where they are, and what their headers say."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import bpy
+
+from ..neural_backend.interface.messages import BackendError
+
+if TYPE_CHECKING:
+    from ..neural_backend.interface.avatar_header import AvatarHeader
+
+
+def carries_avatar(obj: bpy.types.Object) -> bool:
+    """Is this an armature with an avatar file set?"""
+    return obj.type == "ARMATURE" and bool(obj.neural_avatar.avatar_path)
+
+
+def absolute_path(obj: bpy.types.Object) -> str:
+    """The avatar file of an armature; ``//`` means the folder of the blend file that the armature comes from."""
+    original = obj.original
+    path: str = original.neural_avatar.avatar_path
+    override = getattr(original, "override_library", None)
+    library = original.library or (override.reference.library if override and override.reference else None)
+    if library is not None and path.startswith("//"):
+        beside_library = os.path.normpath(bpy.path.abspath(path, library=library))
+        # An override may have set a path of its own, which is relative to the file that overrides.
+        if original.library or os.path.exists(beside_library):
+            return beside_library
+    return os.path.normpath(os.path.abspath(bpy.path.abspath(path)))
+
+
+def header(path: str) -> AvatarHeader:
+    """The header of an avatar file, read again whenever the file has changed.
+
+    Raises BackendError 'avatar-missing', 'avatar-corrupt', 'avatar-newer'.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise BackendError(
+            "avatar-missing", f"There is no avatar file '{path}': choose it again in the armature's Neural Avatar panel.", str(error)
+        ) from error
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=32)
+def _read(path: str, mtime_ns: int, size: int) -> AvatarHeader:
+    from ..neural_backend.interface.avatar_header import read_header
+
+    return read_header(path)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the Composite pass shows behind the avatars: the camera's background pictures over the film's colour."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from . import plate
+from .camera import Region, picture_size
+
+Picture = npt.NDArray[np.float32]
+
+
+def render(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: Region) -> Picture | None:
+    """The backdrop (height, width, 4) of a region, scene-linear, premultiplied, rows from the bottom up; None for a transparent one."""
+    scene = depsgraph.scene_eval
+    camera = override or scene.camera
+    color = film_color(scene)
+    out = None
+    if color is not None:
+        out = np.empty((region.height, region.width, 4), np.float32)
+        out[:] = (*color, 1.0)
+    for picture in plate.background_pictures(camera):
+        front = plate.draw(picture, scene, picture_size(scene.render), region)
+        if front is not None:
+            out = front if out is None or (front[..., 3] == 1).all() else front + out * (1 - front[..., 3:])
+    return out
+
+
+def film_color(scene: bpy.types.Scene) -> tuple[float, float, float] | None:
+    """Scene-linear colour of the world as the camera sees it, None for a transparent film.
+
+    A world that is more than one colour (a sky texture, an HDRI) is represented by its viewport colour.
+    """
+    world = scene.world
+    if scene.render.film_transparent or world is None:
+        return None
+    r, g, b = world.color
+    if world.use_nodes and world.node_tree is not None:
+        output = world.node_tree.get_output_node("ALL")
+        links = output.inputs["Surface"].links if output is not None else ()
+        node = links[0].from_node if links else None
+        if node is None:
+            return 0.0, 0.0, 0.0
+        if node.bl_idname == "ShaderNodeBackground" and not any(node.inputs[n].is_linked for n in ("Color", "Strength")):
+            strength = node.inputs["Strength"].default_value
+            r, g, b = (c * strength for c in node.inputs["Color"].default_value[:3])
+    return float(r), float(g), float(b)

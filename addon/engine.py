@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The render engine. It only delegates: Blender makes and drops engines as it likes, so nothing of value lives in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from . import final, passes
+
+
+class NeuralAvatarEngine(bpy.types.RenderEngine):  # type: ignore[misc]
+    """Renders the people whom a neural avatar gives to armatures."""
+
+    bl_idname = "NEURAL_AVATAR"
+    bl_label = "Neural Avatar"
+    bl_use_preview = False
+    bl_use_postprocess = True
+    bl_use_eevee_viewport = True
+    bl_use_shading_nodes_custom = False
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+
+    def update_render_passes(self, scene: bpy.types.Scene = None, renderlayer: bpy.types.ViewLayer = None) -> None:
+        passes.register(self, scene, renderlayer)
+
+    def render(self, depsgraph: bpy.types.Depsgraph) -> None:
+        final.render(self, depsgraph)
+
+
+CLASSES = (NeuralAvatarEngine,)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Final renders: one frame, from the evaluated scene to the written passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import bpy
+
+from ..neural_backend.interface.messages import BackendError, RenderRequest
+from . import backdrop, passes, scene, session
+from .camera import Region, picture_size, render_region
+
+if TYPE_CHECKING:
+    from ..neural_backend.interface.client import SharedFrame
+
+#: One client for all final renders: Blender renders one frame at a time, and the memory of its frames is used again.
+CLIENT = "final"
+
+#: Seconds for one frame, an hour's patience for a slow machine and a large picture; cancelling always works.
+FRAME_TIMEOUT = 3600.0
+
+
+def render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
+    """Render a view layer's frame into the engine. Never raises: what goes wrong is reported, and the result is transparent."""
+    width, height = picture_size(depsgraph.scene_eval.render)
+    size = width, height
+    layer = depsgraph.view_layer.name
+    try:
+        region = render_region(depsgraph.scene_eval.render)
+        size = region.width, region.height
+        _render(engine, depsgraph, region)
+    except BackendError as error:
+        if error.code != "cancelled":
+            tell(engine, "ERROR", error.message, f"[{error.code}] {error.details}".rstrip())
+            passes.write(engine, layer, size)
+    except Exception as error:
+        import traceback
+
+        tell(
+            engine, "ERROR", f"Neural Avatar failed ({type(error).__name__}: {error}); its log has the details.", traceback.format_exc()
+        )
+        passes.write(engine, layer, size)
+
+
+def _render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, region: Region) -> None:
+    view = scene.active_camera(depsgraph, engine.camera_override, region)
+    people = scene.avatar_instances(depsgraph)
+    layer, size = depsgraph.view_layer, (region.width, region.height)
+    behind = backdrop.render(depsgraph, engine.camera_override, region)
+    box = scene.visible_box(view, people)
+    if box is None:
+        if people:
+            who = ", ".join(f"'{p.name}'" for p in people)
+            tell(engine, "INFO", f"No part of {who} is in the picture at frame {depsgraph.scene_eval.frame_current}.")
+        else:
+            tell(engine, "WARNING", "No visible armature carries an avatar: choose an avatar file in an armature's data properties.")
+        passes.write(engine, layer.name, size, backdrop=behind)
+        return
+    if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
+        box = Region(0, 0, *size)
+    part = view.crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
+    wanted = tuple(p.plane for p in passes.active_passes(layer) if p.name != passes.COMPOSITE)
+    with ask(engine, RenderRequest(part, people, wanted)) as frame:
+        for warning in frame.warnings:
+            tell(engine, "WARNING", warning)
+        passes.write(engine, layer.name, size, box, frame.planes, behind)
+
+
+def ask(engine: bpy.types.RenderEngine, request: RenderRequest) -> SharedFrame:
+    """The backend's frame; a backend that dies over it is given a second chance. Raises BackendError."""
+    should_cancel = _watch(engine)
+    try:
+        return session.session().request(request, CLIENT).wait(FRAME_TIMEOUT, should_cancel)
+    except BackendError as error:
+        if error.code != "backend-died":
+            raise
+        tell(engine, "INFO", "The renderer's process stopped unexpectedly; it is started again for this frame.", error.details)
+        return session.session().request(request, CLIENT).wait(FRAME_TIMEOUT, should_cancel)
+
+
+def _watch(engine: bpy.types.RenderEngine) -> Callable[[], bool]:
+    """Looks at cancel and shows what the backend is at; called every few milliseconds in the render's own thread."""
+    shown = ""
+
+    def should_cancel() -> bool:
+        nonlocal shown
+        now = "Rendering avatar…" if session.is_ready() else session.status()
+        if now != shown:
+            shown = now
+            engine.update_stats("", now)
+        return bool(engine.test_break())
+
+    return should_cancel
+
+
+def tell(engine: bpy.types.RenderEngine, level: str, message: str, details: str = "") -> None:
+    """Report a sentence to the user, and with its details to the log."""
+    engine.report({level}, message)
+    session.log("\n".join(filter(None, (f"{level}: {message}", details))))

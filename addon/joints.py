@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An armature's joints in the world, from its evaluated pose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.interface.skeleton import JOINTS
+from . import mapping, rig
+
+if TYPE_CHECKING:
+    from ..neural_backend.interface.avatar_header import AvatarHeader
+
+Joints = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def rows_of(obj: bpy.types.Object) -> tuple[mapping.Row, ...]:
+    """The armature's mapping as the user left it; where there is none yet, what its bones' names tell."""
+    rows = tuple(
+        mapping.Row(r.joint, r.bone, r.end, tuple(r.offset)) for r in obj.neural_avatar.rows if r.bone
+    )
+    return rows or mapping.detect(bone_names(obj)).rows
+
+
+def bone_names(obj: bpy.types.Object) -> list[str]:
+    """Names of the armature's bones."""
+    return [b.name for b in obj.data.bones]
+
+
+def unmapped(obj: bpy.types.Object, rows: Sequence[mapping.Row] | None = None) -> tuple[str, ...]:
+    """Required joints that no existing bone gives."""
+    present = set(bone_names(obj))
+    return mapping.missing_joints(r.joint for r in (rows_of(obj) if rows is None else rows) if r.bone in present)
+
+
+def world_joints(
+    obj: bpy.types.Object, header: AvatarHeader, matrix_world: npt.ArrayLike | None = None
+) -> Joints:
+    """Joints (137, 3) float32 in world axes and scene units, and confidence (137,) float32, 0 where a joint is absent.
+
+    obj: an evaluated armature; matrix_world: (4, 4), where it is an instance's instead of the object's own.
+    Raises BackendError 'joints-unmapped' or 'joints-broken'.
+    """
+    rows = rows_of(obj)
+    if missing := unmapped(obj, rows):
+        raise BackendError(
+            "joints-unmapped",
+            f"Armature '{obj.name}' has no bone for: {', '.join(mapping.words(j) for j in missing)}. Choose the bones in its data "
+            "properties under Neural Avatar, Joints.",
+        )
+    fitted = rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
+    world = np.asarray(obj.matrix_world if matrix_world is None else matrix_world, np.float64)
+    joints = fitted.pose(_pose_matrices(obj, fitted.bones)) @ world[:3, :3].T + world[:3, 3]
+    present = fitted.confidence > 0
+    broken = present & ~np.isfinite(joints).all(-1)
+    if broken.any():
+        names = [mapping.words(JOINTS[i]) for i in np.flatnonzero(broken)]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise BackendError(
+            "joints-broken",
+            f"Armature '{obj.name}' has joints that are nowhere (not a finite number): {', '.join(names[:3])}{more}. Look for a driver or "
+            "constraint that divides by zero, or a scale of 0.",
+        )
+    return np.where(present[:, None], joints, 0).astype(np.float32), fitted.confidence
+
+
+def _rest_bones(obj: bpy.types.Object) -> dict[str, rig.RestBone]:
+    bones = obj.data.bones
+    matrices, lengths = np.empty(16 * len(bones), np.float32), np.empty(len(bones), np.float32)
+    bones.foreach_get("matrix_local", matrices)
+    bones.foreach_get("length", lengths)
+    # Blender stores matrices by columns.
+    columns = matrices.reshape(-1, 4, 4).transpose(0, 2, 1).astype(np.float64)
+    return {b.name: rig.RestBone(m, float(n)) for b, m, n in zip(bones, columns, lengths, strict=True)}
+
+
+def _pose_matrices(obj: bpy.types.Object, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    bones = obj.pose.bones
+    matrices = np.empty(16 * len(bones), np.float32)
+    bones.foreach_get("matrix", matrices)
+    index = {b.name: i for i, b in enumerate(bones)}
+    return matrices.reshape(-1, 4, 4).transpose(0, 2, 1)[[index[n] for n in names]].astype(np.float64)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators: find the mapping, add the avatar's own armature, check the renderer, open the log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ..neural_backend.interface.client import probe_python
+from ..neural_backend.interface.messages import BackendError
+from . import armature, avatars, joints, mapping, session
+from .properties import fill_rows
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def bundled_avatar() -> str:
+    """The avatar that comes with the add-on, '' when there is none."""
+    return next((str(p) for p in sorted((_ROOT / "assets").glob("*.avatar"))), "")
+
+
+def _preset_items(self: Any, context: bpy.types.Context | None) -> list[tuple[str, str, str]]:
+    return _PRESETS
+
+
+#: Blender keeps no reference to the strings of dynamic enums: they live here.
+_PRESETS = [("AUTO", "Detect", "Find out from the bones' names"), *((key, label, "") for key, label in mapping.presets())]
+
+
+class _ArmatureOperator:
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.object is not None and context.object.type == "ARMATURE"
+
+
+class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):  # type: ignore[misc]
+    """Find out by name which bones give which joints"""
+
+    bl_idname = "neural_avatar.detect_mapping"
+    bl_label = "Map Joints"
+
+    preset: bpy.props.EnumProperty(name="Rig", description="Kind of rig whose bone names to look for", items=_preset_items)  # type: ignore[valid-type]
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        names = joints.bone_names(context.object)
+        found = mapping.detect(names) if self.preset == "AUTO" else mapping.apply(self.preset, names)
+        fill_rows(context.object, found)
+        if found.missing:
+            lacking = ", ".join(mapping.words(j) for j in found.missing)
+            self.report({"WARNING"}, f"{found.label}: no bone found for {lacking}. Choose the bones in the list.")
+        else:
+            self.report({"INFO"}, f"{found.label}: {len(found.rows)} bones found.")
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):  # type: ignore[misc]
+    """Let this armature move the avatar that comes with the add-on"""
+
+    bl_idname = "neural_avatar.use_bundled"
+    bl_label = "Use Bundled Avatar"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        path = bundled_avatar()
+        if not path:
+            self.report({"ERROR"}, "This installation holds no avatar: choose a file.")
+            return {"CANCELLED"}
+        context.object.neural_avatar.avatar_path = path
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_add_person(bpy.types.Operator):  # type: ignore[misc]
+    """Add an armature of an avatar's own, standing at the 3D cursor"""
+
+    bl_idname = "neural_avatar.add_person"
+    bl_label = "Neural Avatar"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
+        name="Avatar", description="Avatar file. Empty: the one that comes with the add-on", subtype="FILE_PATH", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.mode == "OBJECT"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        path = self.filepath or bundled_avatar()
+        if not path:
+            self.report({"ERROR"}, "This installation holds no avatar: choose a file.")
+            return {"CANCELLED"}
+        try:
+            header = avatars.header(os.path.abspath(bpy.path.abspath(path)))
+        except BackendError as error:
+            self.report({"ERROR"}, error.message)
+            return {"CANCELLED"}
+        armature.create(context, Path(path).stem, header, path)
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):  # type: ignore[misc]
+    """Run the chosen Python and say what it holds"""
+
+    bl_idname = "neural_avatar.check_python"
+    bl_label = "Check"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            found = probe_python(session.python())
+        except BackendError as error:
+            self.report({"ERROR"}, error.message)
+            return {"CANCELLED"}
+        if found["error"]:
+            self.report({"ERROR"}, f"Python {found['python']} is there, but cannot be used: {found['error']}")
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"Python {found['python']}, PyTorch {found['torch']}, devices: {', '.join(found['devices'])}")
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_stop_renderer(bpy.types.Operator):  # type: ignore[misc]
+    """End the renderer's process and free its memory, on the GPU too; the next frame starts it again"""
+
+    bl_idname = "neural_avatar.stop_renderer"
+    bl_label = "Stop Renderer"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        session.stop()
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_open_log(bpy.types.Operator):  # type: ignore[misc]
+    """Open the log of the add-on and its renderer"""
+
+    bl_idname = "neural_avatar.open_log"
+    bl_label = "Open Log"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        path = session.log_path()
+        if not path.exists():
+            self.report({"INFO"}, f"There is no log yet; it will be {path}")
+            return {"CANCELLED"}
+        bpy.ops.wm.path_open(filepath=str(path))
+        return {"FINISHED"}
+
+
+def menu_entry(self: Any, context: bpy.types.Context) -> None:
+    """Draws the entry in the Add > Armature menu."""
+    self.layout.operator(NEURAL_AVATAR_OT_add_person.bl_idname, icon="OUTLINER_OB_ARMATURE")
+
+
+CLASSES = (
+    NEURAL_AVATAR_OT_detect_mapping,
+    NEURAL_AVATAR_OT_use_bundled,
+    NEURAL_AVATAR_OT_add_person,
+    NEURAL_AVATAR_OT_check_python,
+    NEURAL_AVATAR_OT_stop_renderer,
+    NEURAL_AVATAR_OT_open_log,
+)

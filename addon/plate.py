@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A camera's background picture as the camera view shows it. Blender decodes; only the placing is done here."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import numpy.typing as npt
+
+from .camera import Region
+
+Picture = npt.NDArray[np.float32]
+
+#: A texture of ours by which Blender is made to decode a given frame: an image's pixels are those of the frame that was looked at last.
+#: It has no user, so that it is never saved.
+_PROBE = ".Neural Avatar plate"
+
+
+def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.CameraBackgroundImage]:
+    """The visible pictures behind what a camera sees, the rearmost first."""
+    if camera is None or not isinstance(camera.data, bpy.types.Camera) or not camera.data.show_background_images:
+        return []
+    return [b for b in camera.data.background_images if b.show_background_image and b.display_depth == "BACK"]
+
+
+def draw(
+    picture: bpy.types.CameraBackgroundImage, scene: bpy.types.Scene, size: tuple[int, int], region: Region
+) -> Picture | None:
+    """The picture (height, width, 4) in a region of the whole frame of ``size``, scene-linear, premultiplied; None when it cannot be read."""
+    source = _decode(picture, scene)
+    if source is None:
+        return None
+    render = scene.render
+    aspect = source.shape[1] * 1.0 / source.shape[0]
+    frame_aspect = size[0] * render.pixel_aspect_x / (size[1] * render.pixel_aspect_y)
+    inverse = np.linalg.inv(placement(picture, aspect, frame_aspect))
+    # Pixels of the frame → -0.5..0.5 of its longer side → -1..1 of the picture → the picture's pixels.
+    width, height = (1.0, 1.0 / frame_aspect) if frame_aspect > 1 else (frame_aspect, 1.0)
+    to_frame = np.array([[width / size[0], 0, -width / 2], [0, height / size[1], -height / 2], [0, 0, 1]])
+    rows, columns = source.shape[:2]
+    to_pixels = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
+    drawn = _resample(source, to_pixels @ inverse @ to_frame, region)
+    return drawn if picture.alpha == 1 else drawn * np.float32(picture.alpha)
+
+
+def placement(picture: bpy.types.CameraBackgroundImage, aspect: float, frame_aspect: float) -> npt.NDArray[np.float64]:
+    """(3, 3) from the picture (-1..1 each way) into the camera's frame, whose longer side is 1, as Blender's camera view has it."""
+    width, height = (1.0, 1.0 / frame_aspect) if frame_aspect > 1 else (frame_aspect, 1.0)
+    wider = aspect > frame_aspect
+    if picture.frame_method == "CROP":
+        scale = (height * aspect, height) if wider else (width, width / aspect)
+    elif picture.frame_method == "FIT":
+        scale = (width, width / aspect) if wider else (height * aspect, height)
+    else:
+        scale = (width, height)
+    offset_x = picture.offset[0] * min(1.0, frame_aspect)
+    offset_y = picture.offset[1] / (max(1.0, frame_aspect) * (aspect / frame_aspect))
+    sx, sy = (0.5 * picture.scale * s * (-1 if flip else 1) for s, flip in zip(scale, (picture.use_flip_x, picture.use_flip_y), strict=True))
+    c, s = np.cos(-picture.rotation), np.sin(-picture.rotation)
+    return np.array([[c * sx, -s * sy, offset_x], [s * sx, c * sy, offset_y], [0, 0, 1]])
+
+
+def _decode(picture: bpy.types.CameraBackgroundImage, scene: bpy.types.Scene) -> Picture | None:
+    """The picture of the scene's frame (height, width, 4), scene-linear and premultiplied, rows from the bottom up."""
+    frame = scene.frame_current
+    if picture.source == "MOVIE_CLIP":
+        clip = scene.active_clip if picture.use_camera_clip else picture.clip
+        if clip is None:
+            return None
+        image = bpy.data.images.load(clip.original.filepath, check_existing=True)
+        image.source = "MOVIE" if clip.source == "MOVIE" else "SEQUENCE"
+        image.colorspace_settings.name = clip.colorspace_settings.name
+        number = frame - clip.frame_start + 1 + clip.frame_offset
+    else:
+        if picture.image is None:
+            return None
+        image, number = picture.image.original, _frame_of(picture.image_user, frame)
+    if image.source in {"MOVIE", "SEQUENCE"}:
+        _look_at(image, number)
+    width, height = image.size
+    if not width or not height or image.channels == 0:
+        return None
+    pixels = np.empty(width * height * 4, np.float32)
+    image.pixels.foreach_get(pixels)
+    pixels = pixels.reshape(height, width, 4)
+    return pixels if image.is_float else to_scene_linear(pixels, image.colorspace_settings.name, image.alpha_mode)
+
+
+def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Picture:
+    """Pixels (..., 4) of an 8-bit picture, straight alpha and in the colours of its file, to scene-linear and premultiplied.
+
+    Colour spaces that are neither linear nor data are taken for sRGB.
+    """
+    out = pixels
+    if not colorspace.startswith(("Linear", "Non-Color", "Raw", "ACEScg")):
+        code = np.arange(256) / 255
+        table = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
+        out = np.empty_like(pixels)
+        out[..., :3] = table[(pixels[..., :3] * 255 + 0.5).astype(np.uint8)]
+        out[..., 3] = pixels[..., 3]
+    if alpha_mode == "NONE":
+        out[..., 3] = 1
+    elif alpha_mode != "CHANNEL_PACKED" and (out[..., 3] < 1).any():
+        out[..., :3] *= out[..., 3:]
+    return out
+
+
+def _frame_of(user: bpy.types.ImageUser, frame: int) -> int:
+    """The picture's frame at a frame of the scene, by Blender's rule."""
+    if not user.use_auto_refresh:
+        return user.frame_current
+    number, last = frame - user.frame_start + 1, user.frame_duration
+    if user.use_cyclic and last > 0:
+        number = number % last or last
+    return min(max(number, 0), last) + user.frame_offset
+
+
+def _look_at(image: bpy.types.Image, frame: int) -> None:
+    probe = bpy.data.textures.get(_PROBE) or bpy.data.textures.new(_PROBE, "IMAGE")
+    probe.image = image
+    try:
+        user = probe.image_user
+        user.use_auto_refresh, user.frame_duration, user.frame_current = False, max(frame, 1), frame
+        probe.evaluate((0.0, 0.0, 0.0))
+    finally:
+        probe.image = None
+
+
+def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) -> Picture:
+    """Bilinear; transparent outside. matrix: (3, 3) from the frame's pixels (corners at integers) to the source's."""
+    rows, columns = source.shape[:2]
+    if np.allclose(matrix, np.eye(3), atol=1e-4) and region.x + region.width <= columns and region.y + region.height <= rows:
+        return source[region.y : region.y + region.height, region.x : region.x + region.width]
+    x, y = np.arange(region.width) + region.x + 0.5, np.arange(region.height)[:, None] + region.y + 0.5
+    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
+    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
+    inside = (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
+    u, v = np.clip(u - 0.5, 0, columns - 1), np.clip(v - 0.5, 0, rows - 1)
+    left, low = u.astype(np.int32), v.astype(np.int32)
+    right, high = np.minimum(left + 1, columns - 1), np.minimum(low + 1, rows - 1)
+    across, up = ((value - whole)[..., None].astype(np.float32) for value, whole in ((u, left), (v, low)))
+    bottom = source[low, left] * (1 - across) + source[low, right] * across
+    top = source[high, left] * (1 - across) + source[high, right] * across
+    return np.asarray((bottom * (1 - up) + top * up) * inside[..., None], np.float32)

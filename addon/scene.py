@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a frame needs, read from an evaluated scene: every avatar and the camera."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bpy
+import numpy as np
+
+from ..neural_backend.interface.camera import Camera
+from ..neural_backend.interface.messages import AvatarInstance, BackendError
+from ..neural_backend.interface.skeleton import INDEX, SIZE_BONES
+from . import avatars, camera, joints
+
+#: Flesh, hair and clothes reach this far beyond the joints, as a share of the summed lengths of trunk and limbs; fingers further.
+_REACH = 0.1
+
+
+def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
+    """Every visible armature that carries an avatar, instances of collections too. Raises BackendError."""
+    found = []
+    for instance in depsgraph.object_instances:
+        obj = instance.object
+        if obj is None or not avatars.carries_avatar(obj) or (instance.is_instance and not instance.show_self):
+            continue
+        path = avatars.absolute_path(obj)
+        points, confidence = joints.world_joints(obj, avatars.header(path), np.array(instance.matrix_world))
+        found.append(AvatarInstance(path, obj.name, points, confidence))
+    return tuple(found)
+
+
+def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: camera.Region) -> Camera:
+    """The camera that a render looks through. Raises BackendError 'no-camera' and those of camera.convert."""
+    scene = depsgraph.scene_eval
+    if scene.render.use_multiview:
+        raise BackendError("stereoscopy", "Neural Avatar renders no stereoscopy: turn it off in the output properties.")
+    obj = override or scene.camera
+    if obj is None:
+        raise BackendError("no-camera", f"Scene '{scene.name}' has no camera: add one, or make one active with Ctrl+Numpad 0.")
+    return camera.convert(obj.evaluated_get(depsgraph), depsgraph, region)
+
+
+def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region | None:
+    """The smallest part of the picture that surely holds all avatars, None where none can be seen.
+
+    Every joint is taken as a ball as large as what may surround it.
+    """
+    low, high = np.array([np.inf, np.inf]), np.array([-np.inf, -np.inf])
+    for person in people:
+        points = person.joints[person.confidence > 0].astype(np.float64)
+        reach = _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
+        tips = [2 * person.joints[INDEX[f"{s}Wrist"]] - person.joints[INDEX[f"{s}Elbow"]] for s in "LR"]
+        points = np.concatenate([points, tips])
+        pixels, depth = view.project(points)
+        if not view.orthographic:
+            if (depth + reach <= view.near).all():
+                continue
+            if (depth - reach <= view.near).any():
+                # A body around the camera may be anywhere in the picture.
+                return camera.Region(0, 0, view.width, view.height)
+        nearest = np.ones_like(depth) if view.orthographic else depth - reach
+        # A ball's outline is wider off the axis: its centre moves by reach * tangent at most.
+        slant = 0.0 if view.orthographic else np.abs(view.to_camera(points)[:, :2]) / depth[:, None]
+        room = (reach * (1 + slant) / nearest[:, None]) * np.abs(np.diag(view.K)[:2])
+        low, high = np.minimum(low, (pixels - room).min(0)), np.maximum(high, (pixels + room).max(0))
+    x0, y0 = (int(max(np.floor(v), 0)) for v in np.where(np.isfinite(low), low, 0))
+    x1, y1 = (int(min(np.ceil(v), size)) for v, size in zip(np.where(np.isfinite(high), high, 0), (view.width, view.height), strict=True))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return camera.Region(x0, view.height - y1, x1 - x0, y1 - y0)
