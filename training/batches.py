@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..neural_backend.interface.camera import Camera
-from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.interface.skeleton import INDEX
 from ..neural_backend.virtual_camera import crop_camera
 from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
@@ -23,11 +23,12 @@ from .losses import Truth
 
 @dataclass(frozen=True)
 class Shot:
-    """A view that can be trained on: its dataset, and the virtual camera that frames the body in it."""
+    """A view that can be trained on: its dataset, the virtual camera that frames the body in it, and the body's size (m)."""
 
     dataset: Dataset
     view: View
     camera: Camera
+    body_size: float
 
     @property
     def joints(self) -> npt.NDArray[np.float32]:
@@ -50,11 +51,10 @@ def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], bod
     sizes = np.asarray(body_sizes)
     shots = []
     for view in views:
-        camera = crop_camera(
-            dataset.cameras[view.camera], dataset.joints[view.row], dataset.confidence[view.row], size, float(sizes[view.row])
-        )
+        row, body_size = view.row, float(sizes[view.row])
+        camera = crop_camera(dataset.cameras[view.camera], dataset.joints[row], dataset.confidence[row], size, body_size)
         if camera is not None:
-            shots.append(Shot(dataset, view, camera))
+            shots.append(Shot(dataset, view, camera, body_size))
     return shots
 
 
@@ -80,13 +80,11 @@ def stack(shots: Sequence[Shot], crops: Sequence[Crop], backgrounds: npt.NDArray
 
 
 class BatchSource:
-    """Makes the batch of any step, one step ahead in a thread of its own."""
+    """Makes the batch of any step from at least one shot, one step ahead in a thread of its own."""
 
     def __init__(
         self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device
     ) -> None:
-        if not shots:
-            raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
         self._pool = ThreadPoolExecutor(1, "batches")
@@ -107,6 +105,27 @@ class BatchSource:
         future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
         self._ahead = ((step + 1, attempt), self._pool.submit(self._make, step + 1, attempt))
         return future.result()
+
+    def poses(
+        self, step: int, attempt: int = 0
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ...]]:
+        """Joints (B, 137, 3), confidence (B, 137) and cameras without pictures, the cameras turned around the body at random:
+        pre-training towards the proxy needs no pictures, so it is not bound to the cameras that took them."""
+        rng = np.random.default_rng((self._seed, 3, step, attempt))
+        shots = [self._shots[i] for i in self._choose(step)]
+        cameras = [vary_camera(self._turned(shot, rng), rng, self._augmentation) for shot in shots]
+        return np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots]), tuple(cameras)
+
+    def _turned(self, shot: Shot, rng: np.random.Generator) -> Camera:
+        angle = rng.uniform(0, 2 * np.pi)
+        c, s = np.cos(angle), np.sin(angle)
+        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+        hips = shot.joints[INDEX["MidHip"]].astype(np.float64)
+        source = shot.dataset.cameras[shot.view.camera]
+        around = replace(source, R=source.R @ turn, t=source.t + source.R @ (hips - turn @ hips))
+        size = (shot.camera.height, shot.camera.width)
+        framed = crop_camera(around, shot.joints, shot.confidence, size, shot.body_size)
+        return framed or shot.camera  # the hips stay where they were, so that the body hardly ever leaves the picture
 
     def close(self) -> None:
         """End the thread."""

@@ -25,16 +25,35 @@ LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 PALETTE = np.array([colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)])
 
 
-def write_png(path: Path, rgb: npt.ArrayLike) -> None:
-    """Write a picture (H, W, 3 or 4) in 0..1, display sRGB, under a temporary name, then rename it."""
+def encode_png(rgb: npt.ArrayLike) -> bytes:
+    """PNG of a picture (H, W, 3 or 4) in 0..1, display sRGB, straight alpha."""
     pixels = np.rint(np.clip(np.asarray(rgb, np.float64), 0, 1) * 255).astype(np.uint8)
     order = [2, 1, 0, 3][: pixels.shape[2]]
     ok, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
     if not ok:
-        raise OSError(f"{path} could not be encoded")
+        raise ValueError(f"a picture of {pixels.shape} could not be encoded")
+    return bytes(data.tobytes())
+
+
+def write_png(path: Path, rgb: npt.ArrayLike) -> None:
+    """Write a picture as encode_png does under a temporary name, then rename it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data.tobytes())
+    temporary.write_bytes(encode_png(rgb))
     os.replace(temporary, path)
+
+
+@torch.no_grad()
+def thumbnail(avatar: Avatar, shot: Shot, height: int = 192) -> bytes:
+    """A small PNG with alpha of the avatar as a shot sees it."""
+    was_training = avatar.training
+    avatar.eval()
+    prediction = avatar(shot.joints[None], shot.confidence[None], [shot.camera])
+    avatar.train(was_training)
+    premultiplied = torch.cat([prediction.rgb * prediction.alpha, prediction.alpha], 1)[0].permute(1, 2, 0).cpu().numpy()
+    width = round(height * shot.camera.width / shot.camera.height)
+    small = cv2.resize(premultiplied, (width, height), interpolation=cv2.INTER_AREA)
+    small[..., :3] /= np.maximum(small[..., 3:], 1e-3)
+    return encode_png(small)
 
 
 class Preview:
@@ -67,9 +86,9 @@ class Preview:
             coloured = PALETTE[parts[i]] if parts is not None else 1 - mask[i][..., None] * np.full(3, 0.6)
             cells += [truth, image, coloured]
             scores.append(psnr(image, truth))
-        row = np.concatenate(cells, 1)
+        row = np.rint(np.concatenate(cells, 1).clip(0, 1) * 255).astype(np.uint8)
         cv2.putText(row, f"step {step}", (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        write_png(self._folder / "preview" / f"{step:08d}.png", row)
+        write_png(self._folder / "preview" / f"{step:08d}.png", row / 255)
         self._stack()
         return float(np.mean(scores))
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from . import losses
 from .batches import BatchSource
 from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
+from .initialise import body_tensors
 from .schedule import Budget, Stopwatch, learning_rate
 
 #: Textures learn this much faster than the network.
@@ -39,13 +41,17 @@ class RunState:
 
 
 class Trainer:
-    """Owns the avatar's optimisation: weights, their running mean, Adam's moments, and the state of the run."""
+    """Owns the avatar's optimisation: weights, their running mean, Adam's moments, and the state of the run.
+
+    facts: plain data on how the avatar was made, kept with the checkpoints and put into the avatar's provenance.
+    """
 
     def __init__(
         self, config: TrainConfig, avatar: Avatar, source: BatchSource, image_loss: nn.Module, folder: Path, fingerprint: str
     ) -> None:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
+        self.facts: dict[str, Any] = {}
         self._source, self._image_loss, self._fingerprint = source, image_loss, fingerprint
         self._device = avatar.proxy_params.device
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
@@ -78,7 +84,7 @@ class Trainer:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
-        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back)."""
+        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back to the last checkpoint)."""
         state = self.state
         scale = learning_rate(state.step, self.progress) * state.rate_scale * (1 / 3 if self.config.init_from else 1)
         for group in self._optimizer.param_groups:
@@ -88,13 +94,14 @@ class Trainer:
         total = torch.stack(list(terms.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.avatar.parameters(), self.config.clip)
-        if not (math.isfinite(float(total)) and math.isfinite(float(norm))):
+        loss = float(total.detach())
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._roll_back()
             return {}
         self._optimizer.step()
         self._update_mean(state.step)
         self.state = replace(state, step=state.step + 1)
-        return {"loss": float(total), **{k: float(v) for k, v in terms.items()}, "lr": self.config.lr * scale}
+        return {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
 
     def _terms(self) -> dict[str, Tensor]:
         config, batch = self.config, self._source.batch(self.state.step, self.state.rollbacks)
@@ -159,20 +166,15 @@ class Trainer:
             for name, parameter in self.avatar.named_parameters()
             for key, value in self._optimizer.state.get(parameter, {}).items()
         }
-        tensors = nest("weights", dict(self.avatar.named_parameters())) | nest("mean", self._mean) | nest("moments", moments)
         self.state = replace(self.state, elapsed=self._watch.elapsed)
-        state = {"run": asdict(self.state), "config": self.config.as_dict(), "data": self._fingerprint}
-        write_checkpoint(self.folder, Checkpoint(dict(tensors), state))
+        weights = dict(self.avatar.named_parameters())
+        tensors = nest("weights", weights) | nest("mean", self._mean) | nest("moments", moments)
+        state = {"run": asdict(self.state), "config": self.config.as_dict(), "data": self._fingerprint, "facts": self.facts}
+        state["network"] = asdict(self.avatar.config.network)
+        write_checkpoint(self.folder, Checkpoint(tensors | nest("body", body_tensors(self.avatar)), state))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises BackendError 'train-resume' when it belongs to another configuration or data."""
-        differences = self.config.differences(checkpoint.state["config"])
-        if differences:
-            raise BackendError(
-                "train-resume",
-                f"A run with other options is in {self.folder}: {'; '.join(differences)}. Give the same options to resume it, "
-                "another -o, or --restart to start over.",
-            )
+        """Go on from a checkpoint. Raises BackendError 'train-resume' when it belongs to other data."""
         if checkpoint.state["data"] != self._fingerprint:
             raise BackendError(
                 "train-resume",
@@ -180,6 +182,7 @@ class Trainer:
             )
         self._take(checkpoint)
         self.state = RunState(**checkpoint.state["run"])
+        self.facts = dict(checkpoint.state["facts"])
         self._watch = Stopwatch(self.budget.kind, self.state.elapsed)
 
     def _take(self, checkpoint: Checkpoint) -> None:

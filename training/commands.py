@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands `neural-avatar train` and `neural-avatar evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .config import add_config_arguments, config_from_arguments
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add this room's commands; torch is imported only when one is run."""
+    train = subparsers.add_parser(
+        "train",
+        help="learn an avatar from a dataset of masked pictures, cameras and joints",
+        description="Learn an avatar. Checkpoints, log.csv and preview.png grow in OUTPUT.train beside it; after Ctrl-C or a "
+        "kill the same command resumes. Only rows of split 'train' and the train cameras are learned from.",
+    )
+    train.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="dataset folder; several of one person may be given")
+    train.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.avatar", help="the avatar to write")
+    train.add_argument("--restart", action="store_true", help="forget an earlier run of this output and start over")
+    for name, text in (("name", "the person's name"), ("license", "the footage's licence"), ("credit", "whom to credit")):
+        train.add_argument(f"--{name}", default="", metavar="TEXT", help=f"{text}, kept in the avatar")
+    add_config_arguments(train)
+    train.set_defaults(run=_train)
+
+    evaluate = subparsers.add_parser(
+        "evaluate",
+        help="compare an avatar's pictures with a dataset's",
+        description="PSNR and SSIM over the whole frame and in the person's box, mask IoU and sharpness, by split and camera.",
+    )
+    evaluate.add_argument("avatar", type=Path, metavar="AVATAR", help="the avatar file")
+    evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="dataset folder")
+    evaluate.add_argument("--cameras", nargs="+", default=["heldout"], metavar="NAME", help="heldout, train, all or names (default: heldout)")
+    evaluate.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)")
+    evaluate.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th row only")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all figures, per frame too")
+    evaluate.add_argument("--pictures", type=Path, metavar="DIR", help="write truth | render | difference of the worst and of some frames")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _train(options: argparse.Namespace) -> int:
+    config = config_from_arguments(options)
+    from .runs import Labels, train
+
+    labels = Labels(options.name, options.license, options.credit)
+    return train(options.datasets, options.output, config, labels, options.restart)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .evaluate import evaluate_command
+
+    return evaluate_command(
+        options.avatar, options.dataset, options.cameras, options.split, options.every, options.json, options.pictures, options.device
+    )  # fmt: skip

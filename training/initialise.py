@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a run begins: rest pose and proxy from the footage, an untrained or transferred network, averaged textures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..neural_backend.avatar import Avatar, AvatarConfig
+from ..neural_backend.avatar_file import load_avatar
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.interface.proxy import ProxyGeometry
+from ..neural_backend.network import NARROW, PAPER, NetworkConfig
+from .batches import Shot, shots_of
+from .config import TrainConfig
+from .dataset import Dataset, View
+from .proxy_fit import ProxyFit, fit_proxy
+from .rest_pose import rest_pose
+from .textures_init import average_textures
+
+Progress = Callable[[int, int], None]
+
+
+def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
+    """An avatar with the rest pose of the datasets' train rows, an average proxy, and the network that the config asks for.
+
+    Raises BackendError 'init-from' when another avatar is asked for that does not fit, or what load_avatar raises.
+    """
+    rows = [np.flatnonzero(d.usable & (np.array(d.split) == "train")) for d in datasets]
+    joints = np.concatenate([d.joints[r] for d, r in zip(datasets, rows, strict=True)])
+    confidence = np.concatenate([d.confidence[r] for d, r in zip(datasets, rows, strict=True)])
+    return _build(config, *rest_pose(joints, confidence))
+
+
+def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
+    torch.manual_seed(config.seed)
+    other = load_avatar(config.init_from) if config.init_from else None
+    if other is None:
+        network = replace(PAPER if config.wide else NARROW, skips=config.skips)
+    else:
+        if other.config.method != config.method or other.generator is None:
+            raise BackendError(
+                "init-from", f"{config.init_from} was made by --method {other.config.method}, this run is {config.method}."
+            )
+        network = other.config.network
+    avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence))
+    if other is not None and other.generator is not None and avatar.generator is not None:
+        avatar.generator.load_state_dict(other.generator.state_dict())
+    return avatar
+
+
+def _avatar_config(config: TrainConfig, network: NetworkConfig) -> AvatarConfig:
+    return AvatarConfig(config.method, config.network_size, network, config.texture_size)
+
+
+def frame_views(avatar: Avatar, datasets: Sequence[Dataset], views: Sequence[Sequence[View]]) -> list[Shot]:
+    """Shots of the views of each dataset, framed for this avatar's body."""
+    shots: list[Shot] = []
+    for dataset, some in zip(datasets, views, strict=True):
+        sizes = avatar.body_size * avatar.scale_of(dataset.joints, dataset.confidence)
+        shots += shots_of(dataset, some, avatar.config.size, sizes)
+    return shots
+
+
+def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | None = None) -> ProxyFit:
+    """Fit the proxy to the masks and give it to the avatar."""
+    fitted = fit_proxy(shots, avatar.rest_joints, avatar.rest_confidence, steps, progress)
+    avatar.set_proxy(fitted.geometry)
+    return fitted
+
+
+def fill_textures(avatar: Avatar, shots: Sequence[Shot], progress: Progress | None = None) -> float:
+    """Average the pictures into the avatar's textures through its own prediction; returns the share of texels seen."""
+    averaged = average_textures(avatar, shots, progress=progress)
+    assert avatar.textures is not None
+    with torch.no_grad():
+        avatar.textures.copy_(averaged.textures)
+    return averaged.coverage
+
+
+def body_tensors(avatar: Avatar) -> dict[str, Tensor]:
+    """What a checkpoint must hold beside the weights to build the same avatar again, bit for bit."""
+    return {
+        "rest_joints": torch.from_numpy(avatar.rest_joints),
+        "rest_confidence": torch.from_numpy(avatar.rest_confidence),
+        "proxy": avatar.proxy_params,
+    }
+
+
+def avatar_from(config: TrainConfig, body: dict[str, Tensor], network: dict[str, Any]) -> Avatar:
+    """The avatar of a checkpoint: its body tensors and the sizes of its network (as plain data); the weights are not set."""
+    sizes = NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in network.items()})
+    avatar = Avatar(_avatar_config(config, sizes), body["rest_joints"].numpy(), body["rest_confidence"].numpy())
+    avatar.set_proxy(ProxyGeometry(body["proxy"].double().numpy()))
+    return avatar

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run tells: sentences and a progress bar on stderr, and a log of its losses."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "coordinates", "parts", "preview_psnr")
+
+
+class Bar:
+    """The progress bar of training, in steps or in seconds of the budget, with the loss averaged over recent steps."""
+
+    def __init__(self, bar: tqdm[None]) -> None:
+        self._bar, self._loss = bar, float("nan")
+
+    def update(self, trainer: Trainer, loss: float) -> None:
+        """Move to where the trainer stands."""
+        self._loss = loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * loss
+        self._bar.set_postfix_str(f"step {trainer.state.step}, loss {self._loss:.4f}", refresh=False)
+        done = trainer.state.step if trainer.budget.kind == "steps" else int(trainer.progress * trainer.budget.amount)
+        self._bar.update(done - self._bar.n)
+
+
+class Reporter:
+    """Speaks on stderr; on a terminal bars are drawn often, elsewhere (a log file) seldom."""
+
+    def __init__(self) -> None:
+        self._interval = 0.1 if sys.stderr.isatty() else 30.0
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence without tearing a bar apart."""
+        tqdm.write(sentence, file=sys.stderr)
+
+    def progress(self, title: str) -> Callable[[int, int], None]:
+        """A bar for a stage that reports (done, total)."""
+        bar: tqdm[None] = tqdm(desc=title, total=1, leave=False, mininterval=self._interval)
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            if done >= total:
+                bar.close()
+
+        return report
+
+    @contextmanager
+    def training(self, trainer: Trainer) -> Iterator[Bar]:
+        """The bar of a training run, with the time left."""
+        steps = trainer.budget.kind == "steps"
+        total, unit = int(trainer.budget.amount), "step" if steps else "s"
+        done = trainer.state.step if steps else int(trainer.progress * total)
+        with tqdm(total=total, initial=done, unit=unit, desc="Training", mininterval=self._interval) as bar:
+            yield Bar(bar)
+
+
+class Log:
+    """A run's log.csv. Lines beyond the step at which a run resumes are dropped: those steps are done again."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        kept: list[dict[str, str]] = []
+        if path.exists() and step:
+            with path.open(newline="", encoding="utf-8") as file:
+                kept = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+
+    def add(self, step: int, seconds: float, values: dict[str, float], preview_psnr: float | None) -> None:
+        """Add a line."""
+        row = {"step": step, "seconds": f"{seconds:.1f}", **{k: f"{v:.6g}" for k, v in values.items()}}
+        if preview_psnr is not None:
+            row["preview_psnr"] = f"{preview_psnr:.3f}"
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore").writerow(row)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole training run: dataset folders in, an .avatar file out; interrupted and resumed as often as need be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.avatar_file import make_header, save_avatar
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.renderer import choose_device
+from . import initialise
+from .batches import BatchSource, Shot
+from .checkpoint import Checkpoint, read_checkpoint, unnest
+from .config import TrainConfig
+from .crops import Augmentation
+from .dataset import Dataset, View, read_dataset
+from .losses import FallbackImageLoss, PerceptualImageLoss
+from .pictures import PictureCache
+from .preview import LOOKS, Preview, thumbnail
+from .reporting import Log, Reporter
+from .trainer import Trainer
+from .vgg import find_vgg_weights, load_vgg
+
+#: Steps between two lines of the log.
+LOG_EVERY = 20
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the avatar's file says of its origin."""
+
+    name: str = ""
+    license: str = ""
+    credit: str = ""
+
+
+def run_folder(output: Path) -> Path:
+    """Where a run keeps its checkpoints, log and preview: beside its avatar."""
+    return output.with_name(output.name + ".train")
+
+
+def train(
+    paths: Sequence[Path], output: Path, config: TrainConfig, labels: Labels | None = None, restart: bool = False
+) -> int:
+    """Train an avatar, or go on where an earlier run with the same options stopped. Returns 0, or 130 when interrupted.
+
+    Raises BackendError with a sentence for everything that the user can mend.
+    """
+    folder = run_folder(output)
+    if restart and folder.exists():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BackendError("train-output", f"{folder} cannot be made: {error.strerror}.") from error
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    reporter = Reporter()
+    with _Interrupt() as interrupt:
+        checkpoint = read_checkpoint(folder)
+        if checkpoint is not None:
+            _check_options(config, checkpoint, folder)
+        cache = PictureCache(int(config.cache_gb * 2**30))
+        datasets = [read_dataset(path, cache) for path in paths]
+        image_loss, loss_name = make_image_loss(config)
+        reporter.say(f"Image loss: {loss_name}.")
+        avatar, shots, facts = _begin(config, datasets, checkpoint, reporter)
+        augmentation = Augmentation(config.zoom, config.shift, config.rotation)
+        device = avatar.proxy_params.device
+        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device)) as source:
+            trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint())
+            trainer.facts = {**facts, "image_loss": loss_name}
+            image_loss.to(device)
+            if checkpoint is not None:
+                trainer.restore(checkpoint)
+                if trainer.state.finished and trainer.progress >= 1 and output.exists():
+                    reporter.say(f"{output} is finished; raise the budget to train on, or give --restart to start over.")
+                    return 0
+                reporter.say(f"Resuming at step {trainer.state.step}.")
+            else:
+                (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
+            preview = Preview(folder, _preview_shots(avatar, datasets, shots))
+            if config.method != "static" and not _loop(trainer, preview, shots, reporter, interrupt):
+                trainer.save()
+                reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
+                return 130
+            score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
+            trainer.with_export_weights(lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score))
+            trainer.finish()
+    reporter.say(f"Wrote {output} ({output.stat().st_size / 2**20:.1f} MiB) after {trainer.state.step} steps.")
+    return 0
+
+
+def make_image_loss(config: TrainConfig) -> tuple[nn.Module, str]:
+    """The image loss that the configuration asks for, and its name; the name says so where weights could not be had."""
+    path = None if config.image_loss == "fallback" else find_vgg_weights(config.vgg_weights)
+    if path is not None:
+        return PerceptualImageLoss(load_vgg(path)), PerceptualImageLoss.name
+    if config.image_loss == "vgg":
+        raise BackendError("vgg-weights", "VGG19's ImageNet weights were not found; give them with --vgg-weights FILE.")
+    reason = "" if config.image_loss == "fallback" else " (VGG19's weights were not found; --vgg-weights FILE gives them)"
+    return FallbackImageLoss(), FallbackImageLoss.name + reason
+
+
+def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) -> None:
+    differences = config.differences(checkpoint.state["config"])
+    if differences:
+        raise BackendError(
+            "train-resume",
+            f"A run with other options is in {folder}: {'; '.join(differences)}. Give the same options to resume it, "
+            "another -o, or --restart to start over.",
+        )
+
+
+def _begin(
+    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, reporter: Reporter
+) -> tuple[Avatar, list[Shot], dict[str, Any]]:
+    """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
+    device = choose_device(config.device)
+    views = [dataset.training_views(config.cameras) for dataset in datasets]
+    reporter.say(f"Reading {sum(map(len, views))} pictures.")
+    for dataset, some in zip(datasets, views, strict=True):
+        dataset.preload(some)
+    def framed() -> list[Shot]:
+        return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
+
+    if checkpoint is not None:
+        body = unnest("body", checkpoint.tensors)
+        avatar = initialise.avatar_from(config, body, checkpoint.state["network"]).to(device).train()
+        return avatar, framed(), {}
+    avatar = initialise.new_avatar(config, datasets)
+    shots = framed()
+    if not shots:
+        raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
+    facts: dict[str, Any] = {"datasets": [d.path.resolve().name for d in datasets], "pictures": len(shots)}
+    if config.method != "direct" and config.proxy_steps:
+        fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
+        facts["proxy_iou"] = round(fitted.iou_after, 4)
+        reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")
+    avatar = avatar.to(device).train()
+    if avatar.textures is not None and (config.method != "textured" or config.init_from):
+        facts["coverage"] = _fill(avatar, shots, reporter)
+    return avatar, shots, facts
+
+
+def _fill(avatar: Avatar, shots: Sequence[Shot], reporter: Reporter) -> float:
+    coverage = initialise.fill_textures(avatar, shots, reporter.progress("Averaging the textures"))
+    reporter.say(f"{coverage:.1%} of the texels were seen.")
+    return round(coverage, 4)
+
+
+def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
+    """One view that is trained on, and two that are not where there are any: for the eye, never for training."""
+    dataset = datasets[0]
+    cameras = dataset.heldout_cameras or tuple(range(len(dataset.cameras)))
+    rows = [i for i, name in enumerate(dataset.split) if name != "train" and dataset.usable[i]]
+    rows = rows or [i for i in range(len(dataset.split)) if dataset.usable[i]]
+    places = [(rows[len(rows) // 4], cameras[0]), (rows[len(rows) * 3 // 4], cameras[-1])]
+    unseen = [View(row, camera) for row, camera in places if dataset.picture_path(View(row, camera)).is_file()]
+    return [shots[len(shots) // 3], *initialise.frame_views(avatar, [dataset], [unseen])]
+
+
+def _loop(
+    trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: Reporter, interrupt: _Interrupt
+) -> bool:
+    """Step until the budget is spent; False when interrupted."""
+    config, log = trainer.config, Log(trainer.folder / "log.csv", trainer.state.step)
+    if not trainer.state.step:
+        trainer.save()
+    saved = time.monotonic()
+    looks = [share for share in LOOKS if share > trainer.progress or not trainer.state.step]
+    with reporter.training(trainer) as bar:
+        while trainer.progress < 1 and not interrupt.asked:
+            if trainer.pretrained:
+                trainer.set_free(lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, reporter)))
+            score = None
+            if looks and trainer.progress >= looks[0]:
+                looks = [share for share in looks if share > trainer.progress]
+                score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
+            values = trainer.step()
+            if not values:
+                reporter.say(f"The loss was not a number: back to step {trainer.state.step}, at half the rate.")
+                continue
+            bar.update(trainer, values["loss"])
+            if trainer.state.step % LOG_EVERY == 0 or score is not None:
+                log.add(trainer.state.step, trainer.elapsed, values, score)
+            if time.monotonic() - saved > config.checkpoint_minutes * 60:
+                trainer.save()
+                saved = time.monotonic()
+    return trainer.progress >= 1
+
+
+def _export(
+    avatar: Avatar, trainer: Trainer, output: Path, labels: Labels, datasets: Sequence[Dataset], shots: Sequence[Shot],
+    score: float,
+) -> float:  # fmt: skip
+    credit = labels.credit or "; ".join(sorted({d.credit for d in datasets if d.credit}))
+    provenance = {
+        **trainer.facts,
+        "program": f"Neural Avatar {__version__}, torch {torch.__version__}",
+        "config": trainer.config.as_dict(),
+        "steps": trainer.state.step,
+        "seconds": round(trainer.elapsed, 1),
+        "clock": trainer.budget.kind,
+    }
+    header = make_header(
+        avatar, name=labels.name or output.stem, license=labels.license, credit=credit,
+        thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics={"preview_psnr": round(score, 3)},
+    )  # fmt: skip
+    save_avatar(output, avatar, header)
+    return score
+
+
+class _Interrupt:
+    """Notes Ctrl-C (and the polite kill) instead of stopping in mid-step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
