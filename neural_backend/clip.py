@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .interface.body import REQUIRED_JOINTS
 from .interface.camera import Camera
 from .interface.codec import MAX_SIDE
 from .interface.messages import BackendError
-from .interface.skeleton import reorder
+from .interface.skeleton import INDEX, reorder
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ def read_clip(path: Path) -> Clip:
         )
     except ValueError as error:
         raise BackendError("clip-corrupt", f"{path}: {error}.") from error
+    absent = np.argwhere(ordered_confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] <= 0)
+    if len(absent):
+        frame, joint = absent[0]
+        raise BackendError(
+            "clip-corrupt",
+            f"{path}: frame {frame} has no {REQUIRED_JOINTS[joint]}; every frame needs {', '.join(REQUIRED_JOINTS)}.",
+        )
     return Clip(ordered, ordered_confidence, _cameras(path, fields, frames, get), _scalar(path, fields, "fps", 24.0))
 
 
@@ -89,9 +97,10 @@ def _fields(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise BackendError("clip-missing", f"There is no clip {path}.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with archive:
             fields = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise BackendError("clip-corrupt", f"{path} cannot be read as a clip (.npz): {error}.") from error

@@ -70,10 +70,9 @@ def _render(options: argparse.Namespace) -> int:
     if not todo:
         return 0
 
-    from .avatar_file import load_avatar
     from .renderer import Renderer, render_rgba
 
-    avatar = load_avatar(options.avatar, Renderer(options.device).device)
+    avatar = Renderer(options.device).avatar(str(options.avatar))
     drawn = 0
     try:
         for i in _progress(todo):
@@ -147,12 +146,18 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     network = ", ".join(f"{k} {v}" for k, v in header.network.items())
     rows = [
+        ("name", header.name),
         ("file", f"{options.avatar} ({options.avatar.stat().st_size / 1e6:.1f} MB, format {header.format_version})"),
         ("method", header.method),
         ("network", network),
-        ("textures", f"24 of {header.texture_size} x {header.texture_size} texels"),
-        ("joints", f"{sum(c > 0 for c in header.rest_confidence)} of {len(header.joint_names)} seen in training"),
-        ("body", f"{header.body_size:.2f} m of summed bones"),
+        (
+            "textures",
+            "none"
+            if header.method.startswith("direct")
+            else f"24 of {header.texture_size} x {header.texture_size} texels",
+        ),
+        ("joints", f"{int((header.rest_confidence > 0).sum())} of {len(header.joint_names)} known from the footage"),
+        ("body", f"{header.body_size:.2f} m, trunk and limbs summed"),
         ("licence", header.license),
         ("credit", header.credit),
         *((f"metric {name}", _short(value)) for name, value in sorted(header.metrics.items())),

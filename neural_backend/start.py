@@ -6,28 +6,37 @@ The package is loaded by path, under the name ``neural_avatar``, whatever its fo
 ``sys.path``, so that neighbours of the package (other extensions) can never be imported by accident.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
+import io
 import os
 import sys
+
+if False:  # imported by type checkers alone
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any, BinaryIO
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = "neural_avatar"
 
 
-def load_package():  # type: ignore[no-untyped-def]  # annotations of old Pythons differ
+def load_package() -> ModuleType:
     """Register the folder above as the package ``neural_avatar``; returns the package."""
     if PACKAGE not in sys.modules:
         spec = importlib.util.spec_from_file_location(
             PACKAGE, os.path.join(ROOT, "__init__.py"), submodule_search_locations=[ROOT]
         )
+        assert spec is not None and spec.loader is not None  # the file is beside this one
         module = importlib.util.module_from_spec(spec)
         sys.modules[PACKAGE] = module
         spec.loader.exec_module(module)
     return sys.modules[PACKAGE]
 
 
-def take_streams():  # type: ignore[no-untyped-def]
+def take_streams() -> tuple[BinaryIO, BinaryIO]:
     """Keep stdin and stdout for messages alone; returns them as binary files.
 
     Whatever reads descriptor 0 from now on finds it empty, and whatever writes to descriptor 1, also in C code, writes
@@ -43,11 +52,12 @@ def take_streams():  # type: ignore[no-untyped-def]
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
 
 
-def run(make_renderer=None):  # type: ignore[no-untyped-def]
+def run(make_renderer: Callable[[str], Any] | None = None) -> int:
     """Serve requests until the client goes; returns the exit code. make_renderer(device) makes another renderer than
     ours.
     """
@@ -62,7 +72,7 @@ def run(make_renderer=None):  # type: ignore[no-untyped-def]
     except ImportError as error:
         print("a package is missing or broken:", error, file=sys.stderr)
         return codes.MISSING_PACKAGE
-    return server.serve(requests, replies, make_renderer or server.default_renderer)
+    return int(server.serve(requests, replies, make_renderer or server.default_renderer))
 
 
 if __name__ == "__main__":

@@ -276,16 +276,12 @@ def test_a_renderers_fault_is_an_error_and_the_next_frame_works(session: Backend
     assert session.info["pid"] == pid
 
 
-def test_joints_that_are_no_numbers_name_the_avatar_and_the_joint(session: BackendSession, tmp_path: Path) -> None:
-    request = ask(tmp_path / "marks", "Anna")
-    request.avatars[0].joints[4] = np.nan
-    with pytest.raises(BackendError, match="'Anna' is not a number at RWrist") as caught:
-        session.request(request, "final").wait(LIMIT)
-    assert caught.value.code == "bad-joints"
-    request.avatars[0].confidence[4] = 0  # an absent joint may hold anything
-    session.request(request, "final").wait(LIMIT).release()
-    request.avatars[0].confidence[4] = np.nan
-    assert code_of(lambda: session.request(request, "final").wait(LIMIT)) == "bad-joints"
+def test_absent_joints_may_hold_anything(session: BackendSession, tmp_path: Path) -> None:
+    request = ask(tmp_path / "marks", value=6)
+    request.avatars[0].joints[4:] = np.nan
+    request.avatars[0].confidence[4:] = 0
+    with session.request(request, "final").wait(LIMIT) as frame:
+        assert (frame.planes["color"] == 6).all()
 
 
 def test_too_large_a_frame_is_refused_before_memory_is_taken(session: BackendSession, tmp_path: Path) -> None:

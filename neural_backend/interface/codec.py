@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .camera import Camera
 from .messages import PLANES, AvatarInstance, BackendError, RenderRequest
-from .skeleton import JOINT_COUNT, JOINTS
+from .skeleton import JOINT_COUNT
 
 #: Most avatars in one frame.
 MAX_AVATARS = 256
@@ -48,8 +48,8 @@ def request_to_plain(request: RenderRequest) -> dict[str, Any]:
 def request_from_plain(plain: Mapping[str, Any]) -> RenderRequest:
     """The request that :func:`request_to_plain` wrote.
 
-    Joints of confidence 0 may hold anything and come back as 0. Raises BackendError: 'bad-joints' when a pose that
-    counts is not finite, 'bad-request' for whatever else a correct client would not send.
+    Joints of confidence 0 may hold anything and come back as 0. Raises BackendError 'bad-request' for what a correct
+    client does not send; whether a pose makes sense is for the renderer to say.
     """
     try:
         c = plain["camera"]
@@ -81,16 +81,7 @@ def _avatar(plain: Mapping[str, Any]) -> AvatarInstance:
         raise ValueError(
             f"joints {joints.shape} and confidence {confidence.shape}, not ({JOINT_COUNT}, 3) and ({JOINT_COUNT},)"
         )
-    counts = ~(confidence <= 0)  # a confidence that is not a number counts, and is refused below
-    bad = counts & ~(np.isfinite(joints).all(-1) & np.isfinite(confidence))
-    if bad.any():
-        some = ", ".join(JOINTS[i] for i in np.flatnonzero(bad)[:3])
-        more = f" and {bad.sum() - 3} more" if bad.sum() > 3 else ""
-        raise BackendError(
-            "bad-joints",
-            f"The pose of '{name}' is not a number at {some}{more}: look for constraints, drivers or scales that "
-            "divide by zero there.",
-        )
+    counts = ~(confidence <= 0)  # what is not a number counts, for the renderer to refuse it
     return AvatarInstance(
         str(plain["path"]),
         name,
