@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .bone_maps import CHANNELS as BONE_CHANNELS
 from .bone_maps import draw_bones
@@ -78,10 +79,12 @@ class BodyMaps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W)."""
+    """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W); logits: those
+    that alpha came from, at the same size."""
 
     rgb: Tensor
     alpha: Tensor
+    logits: Tensor
     maps: BodyMaps
 
 
@@ -196,22 +199,30 @@ class Avatar(nn.Module):
         depth = torch.where(present, 1 + proxy.depth - origin, torch.zeros_like(proxy.depth))
         return torch.cat([proxy.logits / 5, proxy.visible, depth, proxy.gap.clamp(-8, 8) / 4], 1)
 
-    def shade(self, maps: BodyMaps) -> Prediction:
-        """Samples the textures (equation 1) at the maps' own size; direct methods already have colour."""
+    def shade(self, maps: BodyMaps, detail: int = 1) -> Prediction:
+        """Samples the textures (equation 1) at ``detail`` times the maps' size; direct methods already have colour."""
+
+        def enlarged(x: Tensor) -> Tensor:
+            return functional.interpolate(x, scale_factor=detail, mode="bilinear") if detail > 1 else x
+
+        logits = enlarged(maps.logits)
         if maps.rgb is not None or maps.coordinates is None or self.textures is None:
             assert maps.rgb is not None
-            return Prediction(maps.rgb, torch.sigmoid(maps.logits), maps)
-        alpha = 1 - torch.softmax(maps.logits, 1)[:, -1:]
-        weights = torch.softmax(maps.logits[:, :-1], 1)
-        rgb = sample_pictures(self.textures, weights, maps.coordinates, alpha.detach()[:, 0] > 0.01)
-        return Prediction(rgb, alpha, maps)
+            return Prediction(enlarged(maps.rgb), torch.sigmoid(logits), logits, maps)
+        alpha = 1 - torch.softmax(logits, 1)[:, -1:]
+        weights = torch.softmax(logits[:, :-1], 1)
+        rgb = sample_pictures(self.textures, weights, enlarged(maps.coordinates), alpha.detach()[:, 0] > 0.01)
+        return Prediction(rgb, alpha, logits, maps)
 
-    def forward(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> Prediction:
+    def forward(
+        self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], detail: int = 1
+    ) -> Prediction:
         """Renders B bodies, each by its own crop camera of the network's size.
 
-        joints: (B, 137, 3) world; confidence: (B, 137). Differentiable with respect to network and textures.
+        joints: (B, 137, 3) world; confidence: (B, 137). detail: the pictures are this many times larger than the network's,
+        as in rendering. Differentiable with respect to network and textures.
         """
-        return self.shade(self.maps(joints, confidence, cameras))
+        return self.shade(self.maps(joints, confidence, cameras), detail)
 
     def describe(self) -> dict[str, Any]:
         """Facts for logs: parameter counts."""

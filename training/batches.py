@@ -52,10 +52,18 @@ def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], bod
     shots = []
     for view in views:
         row, body_size = view.row, float(sizes[view.row])
-        camera = crop_camera(dataset.cameras[view.camera], dataset.joints[row], dataset.confidence[row], size, body_size)
+        camera = crop_camera(
+            dataset.cameras[view.camera], dataset.joints[row], dataset.confidence[row], size, body_size
+        )
         if camera is not None:
             shots.append(Shot(dataset, view, camera, body_size))
     return shots
+
+
+def enlarged(camera: Camera, factor: int) -> Camera:
+    """The same view in a picture of ``factor`` times the size."""
+    w, h = camera.width, camera.height
+    return camera.crop(0, 0, w, h, w * factor, h * factor)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,9 @@ class Batch:
     truth: Truth
 
 
-def stack(shots: Sequence[Shot], crops: Sequence[Crop], backgrounds: npt.NDArray[np.float32], device: torch.device) -> Batch:
+def stack(
+    shots: Sequence[Shot], crops: Sequence[Crop], backgrounds: npt.NDArray[np.float32], device: torch.device
+) -> Batch:
     """A batch of crops. backgrounds: (N, B, 3)."""
 
     def put(arrays: Sequence[npt.NDArray[np.float32]] | npt.NDArray[np.float32]) -> Tensor:
@@ -88,7 +98,7 @@ class BatchSource:
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
         self._pool = ThreadPoolExecutor(1, "batches")
-        self._ahead: tuple[tuple[int, int], Future[Batch]] | None = None
+        self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def fingerprint(self) -> str:
         """A digest of what is trained on: views, joints and cameras; equal for equal data wherever it lies."""
@@ -99,11 +109,12 @@ class BatchSource:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def batch(self, step: int, attempt: int = 0) -> Batch:
-        """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops."""
-        key = (step, attempt)
+    def batch(self, step: int, attempt: int = 0, detail: int = 1) -> Batch:
+        """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops. detail: the truth
+        is this many times larger than the network's pictures."""
+        key = (step, attempt, detail)
         future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
-        self._ahead = ((step + 1, attempt), self._pool.submit(self._make, step + 1, attempt))
+        self._ahead = ((step + 1, attempt), self._pool.submit(self._make, step + 1, attempt, detail))
         return future.result()
 
     def poses(
@@ -131,12 +142,14 @@ class BatchSource:
         """End the thread."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _make(self, step: int, attempt: int) -> Batch:
+    def _make(self, step: int, attempt: int, detail: int) -> Batch:
         rng = np.random.default_rng((self._seed, 1, step, attempt))
         shots = [self._shots[i] for i in self._choose(step)]
-        crops = [shot.crop(vary_camera(shot.camera, rng, self._augmentation)) for shot in shots]
+        cameras = [vary_camera(shot.camera, rng, self._augmentation) for shot in shots]
+        crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
         random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
-        return stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
+        batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
+        return replace(batch, cameras=tuple(cameras))
 
     def _choose(self, step: int) -> list[int]:
         """Every shot once in each epoch, in an order drawn from the seed and the epoch."""

@@ -28,18 +28,26 @@ class TrainConfig:
                           "direct-proxy (the same, with the proxy as input), "
                           "static (proxy and averaged textures, no network)", choices=METHODS)  # fmt: skip
     skips: bool = _option(True, "skip connections from the encoder to the decoders")
-    wide: bool = _option(False, "the paper's network (32 to 256 channels, 17 M parameters) instead of the narrow one for CPUs")
+    wide: bool = _option(
+        False, "the paper's network (32 to 256 channels, 17 M parameters) instead of the narrow one for CPUs"
+    )
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
     texture_size: int = _option(256, "side of each of the 24 textures in texels")
     minutes: float = _option(0.0, "stop after this many minutes of wall-clock time", run=True)
-    cpu_minutes: float = _option(0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True)
+    cpu_minutes: float = _option(
+        0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
+    )
     steps: int = _option(0, "stop after this many steps (resuming is then exact)", run=True)
     seed: int = _option(0, "seed of everything random")
     batch: int = _option(4, "pictures in each step")
     lr: float = _option(1e-3, "learning rate of the network; the textures' is twice that")
     proxy_steps: int = _option(200, "steps of fitting the proxy to the masks; 0 leaves the average build")
-    pretrain: float = _option(0.3, "share of the budget that method textured spends on the proxy maps, in DensePose's place")
-    init_from: str = _option("", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate")
+    pretrain: float = _option(
+        0.3, "share of the budget that method textured spends on the proxy maps, in DensePose's place"
+    )
+    init_from: str = _option(
+        "", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate"
+    )
     cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
     image_loss: str = _option("auto", "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), or "
                               "auto: vgg where its weights are found", choices=("auto", "vgg", "fallback"))  # fmt: skip
@@ -51,15 +59,21 @@ class TrainConfig:
     zoom: float = _option(1.12, "augmentation: largest zoom of a crop, either way")
     shift: float = _option(0.05, "augmentation: largest shift of a crop, as a share of its size")
     rotation: float = _option(8.0, "augmentation: largest roll of a crop in degrees")
+    refine: float = _option(0.25, "share of the budget, at its end, in which pictures are compared at twice the network's size, "
+                            "as they will be rendered")  # fmt: skip
+    precision: str = _option("auto", "full, mixed (the network computes in bfloat16), or auto: mixed where the processor is "
+                             "faster at it", choices=("auto", "full", "mixed"))  # fmt: skip
     ema: float = _option(0.995, "decay of the running mean of the weights that is exported; 0 exports the last weights")
     clip: float = _option(5.0, "largest norm of the gradient")
     device: str = _option("auto", "auto, cpu, cuda, cuda:N or mps", run=True)
-    threads: int = _option(0, "CPU threads of torch, 0 for its own choice (results depend on it in the last bit)", run=True)
+    threads: int = _option(
+        0, "CPU threads of torch, 0 for its own choice (results depend on it in the last bit)", run=True
+    )
     checkpoint_minutes: float = _option(2.0, "wall-clock minutes between checkpoints", run=True)
     cache_gb: float = _option(4.0, "memory for decoded pictures in GiB", run=True)
 
     def __post_init__(self) -> None:
-        for name in ("method", "image_loss"):
+        for name in ("method", "image_loss", "precision"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
         _require(self.size >= 32 and self.size % 32 == 0, f"--size must be a multiple of 32, not {self.size}")
@@ -67,7 +81,10 @@ class TrainConfig:
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
-        _require(self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range")
+        _require(0 <= self.refine <= 1, "--refine must lie in 0..1")
+        _require(
+            self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range"
+        )
         _require(min(self.minutes, self.cpu_minutes, self.steps) >= 0, "the budget must not be negative")
         _require(sum(bool(b) for b in (self.minutes, self.cpu_minutes, self.steps)) <= 1,
                  "give one budget: --minutes, --cpu-minutes or --steps")  # fmt: skip

@@ -47,17 +47,28 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, avatar: Avatar, source: BatchSource, image_loss: nn.Module, folder: Path, fingerprint: str
+        self,
+        config: TrainConfig,
+        avatar: Avatar,
+        source: BatchSource,
+        image_loss: nn.Module,
+        folder: Path,
+        fingerprint: str,
     ) -> None:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
         self.facts: dict[str, Any] = {}
         self._source, self._image_loss, self._fingerprint = source, image_loss, fingerprint
         self._device = avatar.proxy_params.device
+        avatar.mixed_precision = config.precision == "mixed" or (
+            config.precision == "auto" and bfloat16_pays(self._device)
+        )
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
         groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE}]
-        self._optimizer = torch.optim.Adam([g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps")
+        self._optimizer = torch.optim.Adam(
+            [g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps"
+        )
         self._mean = {n: p.detach().clone() for n, p in avatar.named_parameters()}
         self._watch = Stopwatch(self.budget.kind)
 
@@ -80,6 +91,11 @@ class Trainer:
     def pretrained(self) -> bool:
         """Whether pre-training has had its share, and the textures wait to be averaged."""
         return self.pretraining and self.progress >= self.config.pretrain
+
+    @property
+    def detail(self) -> int:
+        """How many times the network's size the next step's pictures have (see TrainConfig.refine)."""
+        return 2 if self.progress > 1 - self.config.refine else 1
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -104,12 +120,13 @@ class Trainer:
         return {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
 
     def _terms(self) -> dict[str, Tensor]:
-        config, batch = self.config, self._source.batch(self.state.step, self.state.rollbacks)
-        prediction = self.avatar(batch.joints, batch.confidence, batch.cameras)
+        config, detail = self.config, self.detail
+        batch = self._source.batch(self.state.step, self.state.rollbacks, detail)
+        prediction = self.avatar(batch.joints, batch.confidence, batch.cameras, detail)
         truth, maps = batch.truth, prediction.maps
         terms = {
             "image": config.weight_image * losses.image_loss(self._image_loss, prediction.rgb, prediction.alpha, truth),
-            "mask": config.weight_mask * losses.mask_loss(maps.logits, truth.rgba[:, 3:], truth.valid),
+            "mask": config.weight_mask * losses.mask_loss(prediction.logits, truth.rgba[:, 3:], truth.valid),
         }
         if self.avatar.textures is not None:
             terms["smooth"] = config.weight_smooth * losses.total_variation(self.avatar.textures)
@@ -169,7 +186,12 @@ class Trainer:
         self.state = replace(self.state, elapsed=self._watch.elapsed)
         weights = dict(self.avatar.named_parameters())
         tensors = nest("weights", weights) | nest("mean", self._mean) | nest("moments", moments)
-        state = {"run": asdict(self.state), "config": self.config.as_dict(), "data": self._fingerprint, "facts": self.facts}
+        state = {
+            "run": asdict(self.state),
+            "config": self.config.as_dict(),
+            "data": self._fingerprint,
+            "facts": self.facts,
+        }
         state["network"] = asdict(self.avatar.config.network)
         write_checkpoint(self.folder, Checkpoint(tensors | nest("body", body_tensors(self.avatar)), state))
 
@@ -209,9 +231,18 @@ class Trainer:
         self.state = replace(RunState(**checkpoint.state["run"]), rate_scale=scale, rollbacks=rollbacks)
 
 
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether convolutions in bfloat16 are faster on this device: on CUDA, and on CPUs that multiply in it."""
+    if device.type == "cpu":
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
 def _put(avatar: nn.Module, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in avatar.named_parameters():
             if name not in tensors or tensors[name].shape != parameter.shape:
-                raise BackendError("train-resume", f"The checkpoint holds no {name} of the avatar's shape; use --restart.")
+                raise BackendError(
+                    "train-resume", f"The checkpoint holds no {name} of the avatar's shape; use --restart."
+                )
             parameter.copy_(tensors[name])
