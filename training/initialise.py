@@ -74,9 +74,18 @@ def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | 
     return fitted
 
 
-def fill_textures(avatar: Avatar, shots: Sequence[Shot], progress: Progress | None = None) -> float:
-    """Average the pictures into the avatar's textures through its own prediction; returns the share of texels seen."""
-    averaged = average_textures(avatar, shots, progress=progress)
+def fill_textures(avatar: Avatar, shots: Sequence[Shot], untrained: bool, progress: Progress | None = None) -> float:
+    """Average the pictures into the avatar's textures through its own prediction; returns the share of texels seen.
+
+    untrained: the network's residuals are still zero, so that the proxy alone gives the same, several times faster.
+    """
+    generator = avatar.generator
+    if untrained:
+        avatar.generator = None
+    try:
+        averaged = average_textures(avatar, shots, progress=progress)
+    finally:
+        avatar.generator = generator
     assert avatar.textures is not None
     with torch.no_grad():
         avatar.textures.copy_(averaged.textures)

@@ -154,12 +154,12 @@ def _begin(
         reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")
     avatar = avatar.to(device).train()
     if avatar.textures is not None and (config.method != "textured" or config.init_from):
-        facts["coverage"] = _fill(avatar, shots, reporter)
+        facts["coverage"] = _fill(avatar, shots, not config.init_from, reporter)
     return avatar, shots, facts
 
 
-def _fill(avatar: Avatar, shots: Sequence[Shot], reporter: Reporter) -> float:
-    coverage = initialise.fill_textures(avatar, shots, reporter.progress("Averaging the textures"))
+def _fill(avatar: Avatar, shots: Sequence[Shot], untrained: bool, reporter: Reporter) -> float:
+    coverage = initialise.fill_textures(avatar, shots, untrained, reporter.progress("Averaging the textures"))
     reporter.say(f"{coverage:.1%} of the texels were seen.")
     return round(coverage, 4)
 
@@ -187,7 +187,7 @@ def _loop(
     with reporter.training(trainer) as bar:
         while trainer.progress < 1 and not interrupt.asked:
             if trainer.pretrained:
-                trainer.set_free(lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, reporter)))
+                trainer.set_free(lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, False, reporter)))
             score = None
             if looks and trainer.progress >= looks[0]:
                 looks = [share for share in looks if share > trainer.progress]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Comparing an avatar's pictures with a dataset's, by the definitions in training.metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.avatar_file import load_avatar
+from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.renderer import choose_device, render_rgba
+from .dataset import Dataset, View, read_dataset
+from .metrics import FrameMetrics, frame_metrics, over
+from .preview import write_png
+from .reporting import Reporter
+
+_TITLES = {"psnr": "PSNR", "psnr_box": "PSNR box", "ssim": "SSIM", "ssim_box": "SSIM box", "mask_iou": "mask IoU", "sharpness_box": "sharpness"}
+#: Frames shown by --pictures: this many of the worst, and this many spread over all.
+_WORST, _SPREAD = 6, 6
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One compared frame."""
+
+    view: View
+    camera: str
+    split: str
+    metrics: FrameMetrics
+
+
+def mean_metrics(frames: Sequence[Frame]) -> FrameMetrics:
+    """The mean of each metric over frames; frames without a person are left out of the metrics that need one."""
+    columns = {f.name: [getattr(frame.metrics, f.name) for frame in frames] for f in fields(FrameMetrics)}
+    known = {name: [v for v in values if v == v] for name, values in columns.items()}
+    return FrameMetrics(**{name: float(np.mean(values)) if values else float("nan") for name, values in known.items()})
+
+
+def evaluate(
+    avatar: Avatar, dataset: Dataset, views: Sequence[View], progress: Callable[[int, int], None] | None = None
+) -> list[Frame]:
+    """Render each view at the dataset's own frame size and compare it with its picture."""
+    frames = []
+    for i, view in enumerate(views):
+        image = render_view(avatar, dataset, view)
+        metrics = frame_metrics(image, dataset.picture(view).full())
+        frames.append(Frame(view, dataset.camera_names[view.camera], dataset.split[view.row], metrics))
+        if progress:
+            progress(i + 1, len(views))
+    return frames
+
+
+def render_view(avatar: Avatar, dataset: Dataset, view: View) -> npt.NDArray[np.float32]:
+    """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it."""
+    return render_rgba(avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.cameras[view.camera])
+
+
+def worst_first(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames by SSIM in the box, the worst first; those without a person last."""
+    return sorted(frames, key=lambda f: (f.metrics.ssim_box != f.metrics.ssim_box, f.metrics.ssim_box))
+
+
+def summary(frames: Sequence[Frame]) -> dict[str, Any]:
+    """Means over all frames, by split and by split and camera; and every frame. Plain data for JSON (NaN becomes None)."""
+
+    def means(some: Sequence[Frame]) -> dict[str, Any]:
+        return {"frames": len(some), **_plain(mean_metrics(some))}
+
+    splits = sorted({f.split for f in frames})
+    groups = sorted({(f.split, f.camera) for f in frames})
+    return {
+        "all": means(frames),
+        "splits": {s: means([f for f in frames if f.split == s]) for s in splits},
+        "cameras": {f"{s} {c}": means([f for f in frames if (f.split, f.camera) == (s, c)]) for s, c in groups},
+        "frames": [{"row": f.view.row, "camera": f.camera, "split": f.split, **_plain(f.metrics)} for f in frames],
+    }
+
+
+def _plain(metrics: FrameMetrics) -> dict[str, float | None]:
+    return {name: round(value, 5) if value == value else None for name, value in asdict(metrics).items()}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The means as a text table."""
+    rows = [("", "frames", *_TITLES.values())]
+    for name, means in [*result["splits"].items(), *result["cameras"].items(), ("all", result["all"])]:
+        values = [means[key] for key in _TITLES]
+        digits = [2 if "psnr" in key else 4 for key in _TITLES]
+        cells = ["-" if v is None else f"{v:.{d}f}" for v, d in zip(values, digits, strict=True)]
+        rows.append((name, str(means["frames"]), *cells))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in rows)
+
+
+def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], folder: Path) -> None:
+    """truth | render | four times the difference, over white, of the worst frames and of some spread over all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [(f"worst{i}", frame) for i, frame in enumerate(worst_first(frames)[:_WORST])]
+    spread = np.linspace(0, len(frames) - 1, min(_SPREAD, len(frames))).astype(int)
+    chosen += [(f"frame{i}", frames[k]) for i, k in enumerate(spread)]
+    for name, frame in chosen:
+        truth = over(dataset.picture(frame.view).full(), 1.0)
+        image = over(render_view(avatar, dataset, frame.view), 1.0)
+        picture = np.concatenate([truth, image, 1 - np.clip(np.abs(image - truth) * 4, 0, 1)], 1)
+        write_png(folder / f"{name}_{frame.camera}_{frame.view.row:05d}.png", picture)
+
+
+def evaluate_command(
+    avatar_path: Path, dataset_path: Path, cameras: Sequence[str], splits: Sequence[str], every: int, json_path: Path | None,
+    pictures: Path | None, device: str,
+) -> int:  # fmt: skip
+    """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
+    if every < 1:
+        raise BackendError("evaluate-options", "--every must be at least 1.")
+    avatar = load_avatar(avatar_path, choose_device(device))
+    dataset = read_dataset(dataset_path)
+    wanted = list(splits) or sorted(set(dataset.split) - {"train"})
+    if not wanted:
+        raise BackendError("dataset-split", f"{dataset_path} holds nothing but split train; name it with --split train.")
+    views = dataset.views(wanted, cameras)
+    rows = sorted({view.row for view in views})[::every]
+    views = [view for view in views if view.row in set(rows)]
+    frames = evaluate(avatar, dataset, views, Reporter().progress("Evaluating"))
+    result = summary(frames)
+    print(table(result))
+    for frame in worst_first(frames)[:3]:
+        print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {frame.metrics.ssim_box:.4f}, PSNR box {frame.metrics.psnr_box:.2f}")
+    if json_path:
+        about = {"avatar": avatar_path.name, "dataset": dataset_path.resolve().name, "method": avatar.config.method}
+        temporary = json_path.with_name(json_path.name + ".tmp")
+        temporary.write_text(json.dumps({**about, **result}, indent=1) + "\n", "utf-8")
+        temporary.replace(json_path)
+    if pictures:
+        write_pictures(avatar, dataset, frames, pictures)
+    return 0
