@@ -88,14 +88,21 @@ class _Server:
 
     def run(self, make_renderer: Callable[[str], RendererLike], device: str) -> int:
         threading.Thread(target=self._read, name="requests", daemon=True).start()
+        try:
+            self._work(make_renderer, device)
+        except BaseException:
+            _say(traceback.format_exc())
+        self._leave(1)
+
+    def _work(self, make_renderer: Callable[[str], RendererLike], device: str) -> None:
         self._reply({"type": "starting", "stage": "Starting backend: loading PyTorch…"})
         try:
             renderer = make_renderer(device)
             self._reply(_hello(renderer))
         except BaseException as error:
-            traceback.print_exc()
+            _say(traceback.format_exc())
             self._reply({"type": "error", "id": 0, **codec.error_to_plain(_start_error(error))})
-            self._leave(1)
+            return
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._unload)
@@ -105,7 +112,7 @@ class _Server:
                 try:
                     renderer.unload()
                 except Exception:
-                    traceback.print_exc()
+                    _say(traceback.format_exc())
             if job is not None:
                 self._reply(_draw(renderer, job))
                 with self._changed:
@@ -123,10 +130,10 @@ class _Server:
                     self._reply({"type": "error", "id": _number(message.get("id")), **plain})
             self._leave(0)
         except wire.WireError as error:
-            print(f"the client's messages cannot be read: {error}", file=sys.stderr)
+            _say(f"the client's messages cannot be read: {error}")
             self._leave(exit_codes.BROKEN_STREAM)
         except BaseException:
-            traceback.print_exc()
+            _say(traceback.format_exc())
             self._leave(1)
 
     def _take(self, message: Mapping[str, Any]) -> None:
@@ -142,9 +149,7 @@ class _Server:
             case "folder":
                 self._folders.add(str(message["path"]))
             case "map":
-                self._buffers[int(message["buffer"])] = FrameBuffer.open(
-                    Path(message["path"]), int(message["capacity"])
-                )
+                self._map(int(message["buffer"]), Path(message["path"]), int(message["capacity"]))
             case "unmap":
                 self._buffers.pop(int(message["buffer"]), None)
             case "render":
@@ -158,9 +163,17 @@ class _Server:
             case other:
                 raise BackendError("bad-request", f"The backend does not know the message '{other}'.")
 
+    def _map(self, number: int, path: Path, capacity: int) -> None:
+        try:
+            self._buffers[number] = FrameBuffer.open(path, capacity)
+        except (OSError, ValueError) as error:  # matters only to a request that wants this buffer
+            _say(f"the frame {path} cannot be mapped: {error}")
+
     def _queue(self, message: Mapping[str, Any]) -> None:
         request = codec.request_from_plain(message["request"])
-        buffer = self._buffers[int(message["buffer"])]
+        buffer = self._buffers.get(int(message["buffer"]))
+        if buffer is None:
+            raise BackendError("no-space", "The renderer cannot reach the memory of this frame; the log says why.")
         # Fails here, as the client's fault, rather than in the middle of the drawing.
         buffer.planes(request.camera.width, request.camera.height, request.planes)
         job = _Job(int(message["id"]), str(message["client"]), bool(message["interactive"]), request, buffer)
@@ -205,6 +218,12 @@ class _Server:
         os._exit(code)
 
 
+def _say(text: str) -> None:
+    """Write into the log, which may have gone with the client."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text.rstrip(), file=sys.stderr, flush=True)
+
+
 def _draw(renderer: RendererLike, job: _Job) -> dict[str, Any]:
     """Draw a frame into its buffer; returns the reply. Whatever goes wrong becomes data."""
     camera = job.request.camera
@@ -221,7 +240,7 @@ def _draw(renderer: RendererLike, job: _Job) -> dict[str, Any]:
 
 def _error_reply(job: _Job, error: BackendError) -> dict[str, Any]:
     if error.code not in ("cancelled", "superseded"):
-        print(f"request {job.id} of '{job.client}': [{error.code}] {error.message}\n{error.details}", file=sys.stderr)
+        _say(f"request {job.id} of '{job.client}': [{error.code}] {error.message}\n{error.details}")
     return {"type": "error", "id": job.id, **codec.error_to_plain(error)}
 
 

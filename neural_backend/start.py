@@ -66,12 +66,12 @@ def run(make_renderer: Callable[[str], Any] | None = None) -> int:
     codes = importlib.import_module(PACKAGE + ".neural_backend.interface.exit_codes")
     if sys.version_info < (3, 11):  # noqa: UP036  (any Python may have been chosen)
         print("Python 3.11 or newer is needed, this is", sys.version, file=sys.stderr)
-        return codes.OLD_PYTHON
+        return int(codes.OLD_PYTHON)
     try:
         server = importlib.import_module(PACKAGE + ".neural_backend.server")
     except ImportError as error:
         print("a package is missing or broken:", error, file=sys.stderr)
-        return codes.MISSING_PACKAGE
+        return int(codes.MISSING_PACKAGE)
     return int(server.serve(requests, replies, make_renderer or server.default_renderer))
 
 

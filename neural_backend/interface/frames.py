@@ -174,9 +174,9 @@ class FramePool:
     def discard(self, number: int) -> None:
         """Forget a buffer; its memory goes when the last array on it goes."""
         self._busy.discard(number)
-        if (entry := self._buffers.pop(number, None)) is not None:
+        if self._buffers.pop(number, None) is not None:
+            # The file's name is the backend's to remove: it may not have come to map it yet.
             self._announce({"type": "unmap", "buffer": number})
-            remove_file(entry[1].path)
 
     def discard_free(self, client: str) -> None:
         """Forget a client's buffers that nobody uses now."""
