@@ -114,7 +114,7 @@ class BatchSource:
         is this many times larger than the network's pictures."""
         key = (step, attempt, detail)
         future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
-        self._ahead = ((step + 1, attempt), self._pool.submit(self._make, step + 1, attempt, detail))
+        self._ahead = ((step + 1, attempt, detail), self._pool.submit(self._make, step + 1, attempt, detail))
         return future.result()
 
     def poses(
