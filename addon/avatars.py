@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def carries_avatar(obj: bpy.types.Object) -> bool:
     """Is this an armature with an avatar file set?"""
-    return obj.type == "ARMATURE" and bool(obj.neural_avatar.avatar_path)
+    return obj.type == "ARMATURE" and bool(obj.original.neural_avatar.avatar_path)
 
 
 def absolute_path(obj: bpy.types.Object) -> str:

@@ -23,7 +23,7 @@ Joints = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 def rows_of(obj: bpy.types.Object) -> tuple[mapping.Row, ...]:
     """The armature's mapping as the user left it; where there is none yet, what its bones' names tell."""
     rows = tuple(
-        mapping.Row(r.joint, r.bone, r.end, tuple(r.offset)) for r in obj.neural_avatar.rows if r.bone
+        mapping.Row(r.joint, r.bone, r.end, tuple(r.offset)) for r in obj.original.neural_avatar.rows if r.bone
     )
     return rows or mapping.detect(bone_names(obj)).rows
 

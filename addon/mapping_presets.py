@@ -84,7 +84,7 @@ PRESETS: tuple[Preset, ...] = (
 *Toes CC_Base_{s}_ToeBase
 *ToeInner CC_Base_{s}_BigToe1
 *ToeOuter CC_Base_{s}_PinkyToe1
-Head CC_Base_Head
+Head CC_Base_FacialBone CC_Base_Head
 *Eye CC_Base_{s}_Eye
 """ + _fingers("CC_Base_{s}_{f}{i}", "Thumb Index Mid Ring Pinky"),
         ("CC_Base_BoneRoot", "CC_Base_Hip"),

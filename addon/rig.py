@@ -109,9 +109,7 @@ class _Fitter:
         turn = self.body
         for left, right in _PAIRS:
             if left in given and right in given:
-                ours = _frame(self.rest[left] - self.rest[right], self.up)
-                theirs = _frame(self.template[left] - self.template[right], np.array([0.0, 0.0, 1.0]))
-                turn = ours.T @ theirs
+                turn = self._head_turn(left, right, self.bones[bone].matrix[:3, 3])
                 break
         if given:
             here, there = self.rest[given].mean(0), self.template[given].mean(0)
@@ -149,10 +147,12 @@ class _Fitter:
             flat, expected = (_reject(v, self.up) for v in (forward, self.body @ there))
             if np.linalg.norm(flat) > 0.3 * np.linalg.norm(forward):
                 turn = _smallest_turn(expected, flat) @ self.body
-        elif inner is not None and outer is not None:
-            turn = _frame(forward, outer - inner).T @ _frame(there, self.template[small] - self.template[big])
         elif np.linalg.norm(forward) > 0:
-            turn = _smallest_turn(self.body @ there, forward) @ self.body
+            # Bones that are all straight at rest bend in every pose, the toes' too: the foot carries its toes.
+            toes, ball = foot, there * (0.62, 0.62, 0.78)
+            turn = _smallest_turn(self.body @ ball, forward) @ self.body
+            if inner is not None and outer is not None:
+                turn = _frame(forward, outer - inner).T @ _frame(ball, self.template[small] - self.template[big])
         self._place([big, small], toes, turn, self.rest[ankle], self.template[ankle])
         self._place([heel], foot, turn, self.rest[ankle], self.template[ankle])
 
@@ -191,6 +191,22 @@ class _Fitter:
         """Up at rest, in the armature's axes, and the turn (3, 3) that takes template directions to the rig's."""
         ours, theirs = (_snap(_torso_axes(j)) for j in (self.rest, self.template))
         return ours[2], ours.T @ theirs
+
+    def _head_turn(self, left: int, right: int, pivot: Array) -> Array:
+        """How the head lies at rest, from a pair of eyes or ears, and from where up is or, if that is no head's way up, from the bone's head.
+
+        A head's bone begins below and in front of the ears, as far below the eyes as behind them.
+        """
+        up = np.array([0.0, 0.0, 1.0])
+        ears, eyes = ((self.template[a] + self.template[b]) / 2 for b, a in reversed(_PAIRS))
+        pivot_there = ears + 0.2 * (eyes - ears) - 0.8 * up * np.linalg.norm(eyes - ears)
+        across_here, across_there = self.rest[left] - self.rest[right], self.template[left] - self.template[right]
+        seen_here = (self.rest[left] + self.rest[right]) / 2 - pivot
+        seen_there = (self.template[left] + self.template[right]) / 2 - pivot_there
+        turn = _frame(across_here, self.up).T @ _frame(across_there, up)
+        if _cosine(turn @ seen_there, seen_here) > _FAR:
+            return np.asarray(turn)
+        return np.asarray(_frame(across_here, seen_here).T @ _frame(across_there, seen_there))
 
     def _neck(self, bone: str) -> tuple[Array, Array]:
         """A point of the rig at rest and the same point of the template, by which the head is placed."""

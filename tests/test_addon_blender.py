@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The add-on inside real Blenders, each script a process of its own whose exit must be clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
+from neural_avatar.neural_backend.avatar_file import make_header, save_avatar
+from neural_avatar.neural_backend.interface.camera import Camera
+from neural_avatar.neural_backend.interface.messages import AvatarInstance, RenderRequest
+from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
+from neural_avatar.neural_backend.renderer import Renderer
+from PIL import Image
+
+SCRIPTS = Path(__file__).parent / "blender"
+
+_LEFT = {
+    "LShoulder": (0.155, 0, 1.38), "LElbow": (0.30, 0.01, 1.15), "LWrist": (0.42, -0.03, 0.96), "LHip": (0.08, 0, 0.92),
+    "LKnee": (0.085, -0.01, 0.49), "LAnkle": (0.09, 0.01, 0.07), "LEye": (0.03, -0.12, 1.57), "LEar": (0.075, -0.02, 1.56),
+    "LBigToe": (0.08, -0.17, 0.0), "LSmallToe": (0.15, -0.14, 0.0), "LHeel": (0.09, 0.06, 0.02),
+}  # fmt: skip
+
+
+def rest_skeleton() -> tuple[np.ndarray, np.ndarray]:
+    """A body that stands, with hands."""
+    joints, confidence = np.zeros((JOINT_COUNT, 3)), np.zeros(JOINT_COUNT)
+    for name, place in {"Nose": (0, -0.13, 1.53), "Neck": (0, 0, 1.38), "MidHip": (0, 0, 0.92), **_LEFT}.items():
+        joints[INDEX[name]] = place
+        if name.startswith("L"):
+            joints[INDEX["R" + name[1:]]] = np.multiply(place, (-1, 1, 1))
+    confidence[:25] = 1
+    for first, side, sign in ((LEFT_HAND, "L", 1), (RIGHT_HAND, "R", -1)):
+        wrist = joints[first] = joints[INDEX[f"{side}Wrist"]]
+        along = wrist - joints[INDEX[f"{side}Elbow"]]
+        along = along / np.linalg.norm(along)
+        for finger in range(5):
+            for i in range(4):
+                side_step = np.array([0, (finger - 2) * 0.02, 0])
+                joints[first + 1 + 4 * finger + i] = wrist + along * (0.05 + 0.03 * i) + side_step * sign
+        confidence[first : first + 21] = 1
+    return joints, confidence
+
+
+@pytest.fixture(scope="module")
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A person without a network, in smooth colours."""
+    torch.manual_seed(0)
+    person = Avatar(AvatarConfig(method="static", texture_size=16), *rest_skeleton())
+    with torch.no_grad():
+        person.textures.copy_(torch.rand(24, 3, 1, 1).expand_as(person.textures) * torch.linspace(0.6, 1, 16))
+    path = tmp_path_factory.mktemp("avatar") / "person.avatar"
+    save_avatar(path, person)
+    return path
+
+
+def run(python: Path, script: str, *arguments: object, resources: Path) -> dict[str, Any]:
+    """Run a script in a Blender with a configuration of its own; returns what it told. Its exit must be clean."""
+    environment = {
+        **os.environ, "BLENDER_USER_RESOURCES": str(resources), "NEURAL_AVATAR_PYTHON": sys.executable, "NEURAL_AVATAR_DEVICE": "cpu",
+    }  # fmt: skip
+    done = subprocess.run(
+        [python, "-B", SCRIPTS / script, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    told: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("@"):
+            told.update(json.loads(line[1:]))
+    return told
+
+
+def read_passes(path: Path) -> dict[str, np.ndarray]:
+    """Passes of a multilayer EXR by name, (H, W, C), top row first."""
+    channels = OpenEXR.File(str(path), separate_channels=True).channels()
+    passes: dict[str, dict[str, np.ndarray]] = {}
+    for name, channel in channels.items():
+        _, pass_name, letter = name.rsplit(".", 2)
+        passes.setdefault(pass_name, {})[letter] = channel.pixels
+    order = {"UV": "UVA", "Depth": "Z", "Mask": "X", "Part": "X"}
+    return {name: np.stack([letters[c] for c in order.get(name, "RGBA")], -1) for name, letters in passes.items()}
+
+
+def expected_planes(renderer: Renderer, avatar: Path, note: Path) -> dict[str, np.ndarray]:
+    """What the backend itself gives for the joints and the camera that a script has noted, top row first."""
+    n = np.load(note)
+    view = Camera(n["K"], n["R"], n["t"], *map(int, n["size"]), orthographic=bool(n["orthographic"]), near=float(n["near"]))
+    people = tuple(AvatarInstance(str(avatar), "someone", j, c) for j, c in zip(n["joints"], n["confidence"], strict=True))
+    return {k: v[::-1] for k, v in renderer.render(RenderRequest(view, people)).planes.items()}
+
+
+def assert_same(passes: dict[str, np.ndarray], planes: dict[str, np.ndarray]) -> None:
+    """Equal to what float16 holds; labels may differ where two parts are level."""
+    assert np.abs(passes["Combined"] - planes["color"]).max() < 2e-3
+    assert np.abs(passes["Mask"] - planes["mask"]).max() < 2e-3
+    same_side = (passes["Depth"] > 1e9) == (planes["depth"] > 1e9)
+    assert same_side.mean() > 0.9995
+    assert (passes["Depth"][planes["depth"] > 1e9].max(initial=1e10)) == np.float32(1e10)
+    near = same_side & (planes["depth"] < 1e9)
+    assert near.sum() > 100
+    assert np.abs(passes["Depth"] - planes["depth"])[near].max() < 0.02
+    labels = passes["Part"] == planes["part"]
+    assert labels.mean() > 0.999
+    assert np.abs(passes["UV"] - planes["uv"])[labels[..., 0]].max() < 5e-3
+
+
+def test_camera_conversion_is_blenders_own(bpy_python: Path, tmp_path: Path) -> None:
+    told = run(bpy_python, "camera_views.py", resources=tmp_path)
+    assert told["worst"] < 1e-3
+    assert told["worst_region"] < 1e-3
+    assert told["errors"] == {"panoramic": "camera-type", "nowhere": "camera-broken"}
+
+
+def test_joints_of_rigs(bpy_python: Path, tmp_path: Path, avatar: Path, shared: Path) -> None:
+    motions = [shared / "motion" / name for name in ("002_03.bvh", "005_06.bvh")]
+    told = run(bpy_python, "rigs.py", avatar, tmp_path / "joints.npz", *motions, resources=tmp_path)
+    rest, confidence = rest_skeleton()
+    found = np.load(tmp_path / "joints.npz")
+    known = confidence > 0
+    assert np.array_equal(found["own_confidence"] > 0, known)
+    assert np.abs(found["own_rest"] - rest)[known].max() < 1e-4
+    turned = (rest * 0.01) @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + (1, 2, 3)
+    assert np.abs(found["own_moved"] - turned)[known].max() < 1e-4
+    for name, code in (("unmapped", "joints-unmapped"), ("empty", "joints-unmapped"), ("nan", "joints-broken")):
+        assert told["errors"][name][0] == code
+        assert "Someone else" in told["errors"][name][1] and "left knee" in told["errors"][name][1]
+    assert told["presets"] == ["Character Creator"] * 2
+    runner = found["motion_0"]
+    at = {name: runner[:, INDEX[name]] for name in INDEX}
+    # A runner looks and points the toes where he goes, whatever the file's rest pose.
+    heading = at["MidHip"][-1] - at["MidHip"][0]
+    heading /= np.linalg.norm(heading)
+    look = (at["LEye"] + at["REye"] - at["LEar"] - at["REar"]) / 2
+    assert (look @ heading > 0.8 * np.linalg.norm(look, axis=1)).all()
+    assert ((at["Nose"] - at["Neck"])[:, 2] > 0.1).all()
+    for side in "LR":
+        foot = at[f"{side}BigToe"] - at[f"{side}Heel"]
+        shin = at[f"{side}Ankle"] - at[f"{side}Knee"]
+        angle = (foot * shin).sum(1) / np.linalg.norm(foot, axis=1) / np.linalg.norm(shin, axis=1)
+        assert (np.abs(angle) < 0.85).all()
+        level = foot[at[f"{side}Ankle"][:, 2].argmin()]
+        assert level @ heading > 0.8 * np.linalg.norm(level)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    torch.set_num_threads(1)
+    return Renderer("cpu")
+
+
+def test_renders_are_the_backends(bpy_python: Path, tmp_path: Path, avatar: Path, renderer: Renderer) -> None:
+    told = run(bpy_python, "renders.py", avatar, tmp_path, resources=tmp_path / "config")
+    names = ["still", "orthographic", "border_crop", "close", "film", "several", "killed", "after_kill", "enabled_again"]
+    for name in (*names, *(f"animation_{i:04d}" for i in (1, 2, 3))):
+        planes = expected_planes(renderer, avatar, tmp_path / f"{name}.npz")
+        passes = read_passes(tmp_path / f"{name}.exr")
+        assert_same(passes, planes)
+        if name != "film":
+            assert np.array_equal(passes["Composite"], passes["Combined"])
+    assert len(np.load(tmp_path / "several.npz")["joints"]) == 2
+    film = read_passes(tmp_path / "film.exr")
+    behind = np.array([0.1, 0.2, 0.4, 1.0])
+    assert np.abs(film["Composite"] - (film["Combined"] + behind * (1 - film["Combined"][..., 3:]))).max() < 1e-3
+    whole, border = read_passes(tmp_path / "still.exr")["Combined"], read_passes(tmp_path / "border.exr")["Combined"]
+    inside = np.zeros(whole.shape[:2], bool)
+    inside[120 - 108 : 120 - 25, 48:123] = True
+    assert np.abs(border - whole)[inside].max() < 2e-3 and not border[~inside].any()
+    png = np.asarray(Image.open(tmp_path / "still_png.png")).astype(float) / 255
+    color = expected_planes(renderer, avatar, tmp_path / "still_png.npz")["color"]
+    solid = color[..., 3] > 0.999
+    linear = color[..., :3] / np.maximum(color[..., 3:], 1e-6)
+    display = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
+    assert solid.sum() > 300
+    assert np.abs(png[..., :3] - display)[solid].max() <= 1.01 / 255
+    first, second, third = told["pids"]
+    assert len({first, second, third}) == 3
+    frames = [read_passes(tmp_path / f"animation_{i:04d}.exr")["Combined"] for i in (1, 2, 3)]
+    assert all(np.abs(a - b).max() > 0.1 for a, b in zip(frames, frames[1:], strict=False))
+
+
+def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    corrupt, newer = tmp_path / "corrupt.avatar", tmp_path / "newer.avatar"
+    corrupt.write_bytes(avatar.read_bytes()[:1000])
+    person = Avatar(AvatarConfig(method="static", texture_size=16), *rest_skeleton())
+    import dataclasses
+
+    save_avatar(newer, person, dataclasses.replace(make_header(person), format_version=99))
+    told = run(bpy_python, "mishaps.py", avatar, corrupt, newer, tmp_path, resources=tmp_path / "config")
+    outcomes = told["outcomes"]
+    for name in ("good", "good_again"):
+        assert not outcomes[name]["error"] and not outcomes[name]["told"]
+        assert read_passes(tmp_path / f"{name}.exr")["Mask"].max() > 0.9
+    for name, word in {
+        "missing": "nobody.avatar", "corrupt": "corrupt.avatar", "newer": "newer", "unmapped": "left knee", "nan": "left knee",
+        "no_python": "NEURAL_AVATAR_PYTHON", "wrong_python": "/nowhere/python", "no_torch": "PyTorch",
+    }.items():  # fmt: skip
+        outcome = outcomes[name]
+        assert [level for level, _ in outcome["told"]] == ["ERROR"], (name, outcome)
+        assert word in outcome["told"][0][1] and outcome["told"][0][1] in outcome["error"], (name, outcome)
+        assert not outcome["written"], name  # a farm sees that the frame is not done
+        assert outcome["told"][0][1] in told["log"]
+    for name, level in (("behind", "INFO"), ("outside", "INFO"), ("no_avatar", "WARNING")):
+        assert not outcomes[name]["error"] and [one for one, _ in outcomes[name]["told"]] == [level], (name, outcomes[name])
+        passes = read_passes(tmp_path / f"{name}.exr")
+        assert not any(passes[p].any() for p in ("Combined", "Mask", "Part", "UV", "Composite"))
+        assert (passes["Depth"] == np.float32(1e10)).all()
+    assert "camera" in outcomes["no_camera"]["error"].lower()
+    assert outcomes["empty_border"]["error"]
+
+
+def test_installed_zip(bpy_python: Path, tmp_path: Path, avatar: Path, extension_zip: Path) -> None:
+    told = run(bpy_python, "installed.py", extension_zip, avatar, tmp_path / "picture.exr", resources=tmp_path / "config")
+    assert read_passes(tmp_path / "picture.exr")["Mask"].max() > 0.9
+    assert told["written"] and Path(told["log"]).is_relative_to(tmp_path)
