@@ -79,8 +79,8 @@ class BodyMaps:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W); logits: those
-    that alpha came from, at the same size."""
+    """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W);
+    logits: those that alpha came from, at the same size."""
 
     rgb: Tensor
     alpha: Tensor
@@ -219,8 +219,8 @@ class Avatar(nn.Module):
     ) -> Prediction:
         """Renders B bodies, each by its own crop camera of the network's size.
 
-        joints: (B, 137, 3) world; confidence: (B, 137). detail: the pictures are this many times larger than the network's,
-        as in rendering. Differentiable with respect to network and textures.
+        joints: (B, 137, 3) world; confidence: (B, 137). detail: the pictures are this many times larger than the
+        network's, as in rendering. Differentiable with respect to network and textures.
         """
         return self.shade(self.maps(joints, confidence, cameras), detail)
 

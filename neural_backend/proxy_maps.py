@@ -176,12 +176,13 @@ def _pairs(
         return owner, owner // posed.start.shape[1], row + low[:, 1], column + low[:, 0]
 
 
-def _local(m: Tensor, shift: Tensor, ray: Tensor) -> Tensor:
-    """Affine ray coefficients (B, 3, 3) seen from capsule frames m (B, N, 3, 3): rows base, du, dv; shift only moves
-    the base."""
-    seen = torch.einsum("bnij,bkj->bnki", m, ray)
-    base = seen[:, :, 0] - torch.einsum("bnij,bnj->bni", m, shift)
-    return torch.cat([base[:, :, None], seen[:, :, 1:]], 2)
+def _local(m: Tensor, shift: Tensor, rays: Rays, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Ray points and directions seen from frames m (B, N, 3, 3) at shift (B, N, 3): affine coefficients (B, N, 3, 3),
+    rows base, du, dv. The points are those at depth ``start`` (B, N), near the body: squared distances from a camera
+    far away would lose the body in float32."""
+    points = rays.origin[:, None] + rays.direction[:, None] * start[..., None, None]
+    points = torch.cat([points[:, :, :1] - shift[:, :, None], points[:, :, 1:]], 2)
+    return torch.einsum("bnij,bnkj->bnki", m, points), torch.einsum("bnij,bkj->bnki", m, rays.direction)
 
 
 def _along(coefficients: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -212,13 +213,12 @@ def cast(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: floa
     u, v = column.to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
     squash = torch.stack([1 / posed.ratio, torch.ones_like(posed.ratio), torch.ones_like(posed.ratio)], -1)
     m = posed.axes * squash[..., None]
-    zero = torch.zeros_like(posed.start)
-    origin = _local(m, posed.start, rays.origin).flatten(0, 1)[owner]
-    direction = _local(m, zero, rays.direction).flatten(0, 1)[owner]
-    ox, oy, oz = _along(origin, u, v)
-    dx, dy, dz = _along(direction, u, v)
-    numbers = torch.stack([posed.length, posed.r0, posed.r1], -1).flatten(0, 1)[owner]
-    length, r0, r1 = numbers.unbind(1)
+    begin = posed.start[..., 2].detach()
+    origin, direction = _local(m, posed.start, rays, begin)
+    ox, oy, oz = _along(origin.flatten(0, 1)[owner], u, v)
+    dx, dy, dz = _along(direction.flatten(0, 1)[owner], u, v)
+    numbers = torch.stack([posed.length, posed.r0, posed.r1, begin], -1).flatten(0, 1)[owner]
+    length, r0, r1, begin = numbers.unbind(1)
     # Closest approach of the ray to the axis segment: gives the silhouette's signed distance and the margin's surface.
     flat = dx * dx + dy * dy
     full = flat + dz * dz
@@ -229,20 +229,23 @@ def cast(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: floa
     px, py, pz = ox + t * dx, oy + t * dy, oz + t * dz - z
     distance = (px * px + py * py + pz * pz).clamp_min(1e-14).sqrt()
     radius = r0 + (r1 - r0) * z / length
-    focal = rays.focal[body] / torch.where(rays.orthographic[body], torch.ones_like(t), t.clamp_min(near))
-    gap = torch.where(t > near, (distance - radius) * focal, torch.full_like(t, margin * 4))
+    flat_view = rays.orthographic[body]
+    depth = t + begin
+    focal = rays.focal[body] / torch.where(flat_view, torch.ones_like(t), depth.clamp_min(near))
+    gap = torch.where((depth > near) | flat_view, (distance - radius) * focal, torch.full_like(t, margin * 4))
     with torch.no_grad():
-        hit = _intersect(ox, oy, oz, dx, dy, dz, length, r0, r1, near, rays.orthographic[body])
-    return _Hits(owner, body, row * width + column, u, v, hit, gap, t)
+        nearest = torch.where(flat_view, torch.full_like(t, -_FAR), near - begin)
+        hit = begin + _intersect(ox, oy, oz, dx, dy, dz, length, r0, r1, nearest)
+        hit = torch.where(hit < _FAR / 2, hit, torch.full_like(hit, _FAR))
+    return _Hits(owner, body, row * width + column, u, v, hit, gap, depth)
 
 
 def _intersect(
     ox: Tensor, oy: Tensor, oz: Tensor, dx: Tensor, dy: Tensor, dz: Tensor,
-    length: Tensor, r0: Tensor, r1: Tensor, near: float, orthographic: Tensor,
+    length: Tensor, r0: Tensor, r1: Tensor, nearest: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Depth of the nearest hit of a round cone with spherical ends, or _FAR."""
+    """Ray parameter beyond ``nearest`` of the first hit of a round cone with spherical ends, or _FAR."""
     far = torch.full_like(ox, _FAR)
-    nearest = torch.where(orthographic, -far, torch.full_like(ox, near))
     k = (r1 - r0) / length
     slope, base = k * dz, r0 + k * oz
     a = dx * dx + dy * dy - slope * slope
@@ -298,10 +301,11 @@ def proxy_maps(
     # Surfaces that are hit come before near misses, near misses by their distance to the silhouette.
     rank = torch.where(solid, hit, _FAR + gap.clamp(0, 1e3))
 
-    chart = _local(posed.chart_axes, posed.chart_origin, rays.origin).flatten(0, 1)[owner]
-    turned = _local(posed.chart_axes, torch.zeros_like(posed.chart_origin), rays.direction).flatten(0, 1)[owner]
+    begin = posed.chart_origin[..., 2]
+    chart, turned = (c.flatten(0, 1)[owner] for c in _local(posed.chart_axes, posed.chart_origin, rays, begin))
     (x, y, z), (dx, dy, dz) = _along(chart, u, v), _along(turned, u, v)
-    x, y, z = x + depth * dx, y + depth * dy, z + depth * dz
+    beyond = depth - begin.flatten()[owner]
+    x, y, z = x + beyond * dx, y + beyond * dy, z + beyond * dz
     parts, rects, axial = _chart_tables(device)
     which = owner % len(CAPSULES)
     bone = torch.cat([posed.chart_length[..., None], posed.twist], -1).flatten(0, 1)[owner]

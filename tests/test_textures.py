@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Texture sampling (equation 1) against a plain loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from neural_avatar.neural_backend.textures import sample_dominant, sample_pictures, sample_textures
+
+
+def _plain(textures: np.ndarray, weights: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    parts, _, size, _ = textures.shape
+    out = np.zeros((3, weights.shape[1]))
+    for n in range(weights.shape[1]):
+        for k in range(parts):
+            x, y = np.clip(coordinates[k, n], 0, 1) * (size - 1)
+            x0, y0 = min(int(x), size - 2), min(int(y), size - 2)
+            fx, fy = x - x0, y - y0
+            t = textures[k]
+            top = t[:, y0, x0] * (1 - fx) + t[:, y0, x0 + 1] * fx
+            bottom = t[:, y0 + 1, x0] * (1 - fx) + t[:, y0 + 1, x0 + 1] * fx
+            out[:, n] += weights[k, n] * (top * (1 - fy) + bottom * fy)
+    return out
+
+
+def _inputs(count: int = 50) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    textures = torch.rand(24, 3, 9, 9, generator=generator)
+    weights = torch.softmax(torch.randn(24, count, generator=generator) * 3, 0)
+    coordinates = torch.rand(24, count, 2, generator=generator) * 1.2 - 0.1
+    return textures, weights, coordinates
+
+
+def test_sampling_is_equation_1() -> None:
+    textures, weights, coordinates = _inputs()
+    expected = _plain(textures.numpy(), weights.numpy(), coordinates.numpy())
+    np.testing.assert_allclose(sample_textures(textures, weights, coordinates).numpy(), expected, atol=1e-5)
+
+
+def test_dominant_parts_alone_give_the_same_when_the_others_weigh_nothing() -> None:
+    textures, weights, coordinates = _inputs()
+    top, which = weights.topk(3, 0)
+    only = torch.zeros_like(weights).scatter(0, which, top / top.sum(0))
+    places = coordinates.gather(0, which[..., None].expand(-1, -1, 2))
+    expected = _plain(textures.numpy(), only.numpy(), coordinates.numpy())
+    np.testing.assert_allclose(sample_dominant(textures, top, places, which).numpy(), expected, atol=1e-5)
+
+
+def test_pictures_are_sampled_where_asked_and_gradients_reach_textures_and_coordinates() -> None:
+    torch.manual_seed(2)
+    textures = torch.rand(24, 3, 8, 8, requires_grad=True)
+    weights = torch.softmax(torch.randn(2, 24, 5, 4), 1)
+    coordinates = torch.rand(2, 48, 5, 4, requires_grad=True)
+    where = torch.rand(2, 5, 4) > 0.5
+    whole, some = (
+        sample_pictures(textures, weights, coordinates),
+        sample_pictures(textures, weights, coordinates, where),
+    )
+    torch.testing.assert_close(some, whole * where[:, None])
+    flat = sample_textures(textures, weights[1, :, 2, 3][:, None], coordinates[1, :, 2, 3].view(24, 1, 2))
+    torch.testing.assert_close(whole[1, :, 2, 3], flat[:, 0])
+    some.sum().backward()
+    assert textures.grad is not None and textures.grad.abs().sum() > 0
+    assert coordinates.grad is not None and coordinates.grad.abs().sum() > 0
