@@ -4,11 +4,12 @@
 
     python benchmarks/quality.py DATASET [--minutes 15] [--tune-minutes 3] [--jobs 2]
 
-Every method gets the same CPU minutes on one thread, crops, augmentation, optimiser and backbone. Its learning rate is picked
-from the same three by short runs on a validation set carved out of the training data: one training clip seen by one training
-camera, neither of which those runs train on, and the held-out cameras are not even in the folder that they read. The figures
-are of the held-out cameras and the unseen dance (split test_far). Finished runs are kept in --work and not done again;
-interrupted ones resume. Writes results/quality.json, quality.md and quality.png.
+Every method gets the same CPU minutes on one thread, crops, augmentation, optimiser and backbone. Its learning rate is
+picked
+from the same three by short runs on a validation set carved out of the training data: one training clip seen by one
+training camera, neither of which those runs train on, and the held-out cameras are not even in the folder that they
+read. The figures are of the held-out cameras and the unseen dance (split test_far). Finished runs are kept in --work
+and not done again; interrupted ones resume. Writes results/quality.json, quality.md and quality.png.
 """
 
 from __future__ import annotations
@@ -210,13 +211,15 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         results = dict(zip(final, pool.map(lambda run: do(run, work, common), final.values()), strict=True))
     text = table(results, rates)
-    about = f"CPU minutes {options.minutes:g} each, one thread; network {options.size}x{options.size // 2}; seed {options.seed}.\n\n"
+    network = f"network {options.size}x{options.size // 2}"
+    about = f"CPU minutes {options.minutes:g} each, one thread; {network}; seed {options.seed}.\n\n"
     (options.results / "quality.md").write_text(
         f"# Quality on {options.dataset.resolve().name}\n\n{about}{text}\n", "utf-8"
     )
     tuning_scores = {f"{name} {rate:g}": result["all"] for (name, rate), result in tuned.items()}
     report = {"minutes": options.minutes, "size": options.size, "seed": options.seed, "rates": rates,
-              "tuning": tuning_scores, "results": {name: result["all"] for name, result in results.items()}}  # fmt: skip
+              "tuning": tuning_scores,
+              "results": {name: result["all"] for name, result in results.items()}}  # fmt: skip
     (options.results / "quality.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     avatars = {name: work / f"{final[name].name}.avatar" for name in SHOWN}
     picture(options.dataset, avatars, options.results / "quality.png")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Batches of training crops. What a step sees depends on the seed and the step alone, so that a resumed run sees the same."""
+"""Batches of training crops. What a step sees depends on the seed and the step alone, so that a resumed run sees the
+same."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from .losses import Truth
 
 @dataclass(frozen=True)
 class Shot:
-    """A view that can be trained on: its dataset, the virtual camera that frames the body in it, and the body's size (m)."""
+    """A view that can be trained on: its dataset, the virtual camera that frames the body in it, and the body's size
+    (m)."""
 
     dataset: Dataset
     view: View
@@ -33,12 +35,12 @@ class Shot:
     @property
     def joints(self) -> npt.NDArray[np.float32]:
         """(137, 3) float32, world metres."""
-        return self.dataset.joints[self.view.row]
+        return np.asarray(self.dataset.joints[self.view.row])
 
     @property
     def confidence(self) -> npt.NDArray[np.float32]:
         """(137,) float32."""
-        return self.dataset.confidence[self.view.row]
+        return np.asarray(self.dataset.confidence[self.view.row])
 
     def crop(self, camera: Camera | None = None) -> Crop:
         """The picture as ``camera`` sees it; the tight crop by default."""
@@ -47,7 +49,8 @@ class Shot:
 
 
 def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], body_sizes: npt.ArrayLike) -> list[Shot]:
-    """The views in which the body can be seen. size: (H, W) of the network; body_sizes: (T,) metres, a size for each row."""
+    """The views in which the body can be seen. size: (H, W) of the network; body_sizes: (T,) metres, a size for each
+    row."""
     sizes = np.asarray(body_sizes)
     shots = []
     for view in views:
@@ -68,7 +71,8 @@ def enlarged(camera: Camera, factor: int) -> Camera:
 
 @dataclass(frozen=True)
 class Batch:
-    """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see Truth."""
+    """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see
+    Truth."""
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
@@ -110,8 +114,8 @@ class BatchSource:
         return digest.hexdigest()
 
     def batch(self, step: int, attempt: int = 0, detail: int = 1) -> Batch:
-        """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops. detail: the truth
-        is this many times larger than the network's pictures."""
+        """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops. detail: the
+        truth is this many times larger than the network's pictures."""
         key = (step, attempt, detail)
         future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
         self._ahead = ((step + 1, attempt, detail), self._pool.submit(self._make, step + 1, attempt, detail))
@@ -120,8 +124,8 @@ class BatchSource:
     def poses(
         self, step: int, attempt: int = 0
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ...]]:
-        """Joints (B, 137, 3), confidence (B, 137) and cameras without pictures, the cameras turned around the body at random:
-        pre-training towards the proxy needs no pictures, so it is not bound to the cameras that took them."""
+        """Joints (B, 137, 3), confidence (B, 137) and cameras without pictures, the cameras turned around the body at
+        random: pre-training towards the proxy needs no pictures, so it is not bound to the cameras that took them."""
         rng = np.random.default_rng((self._seed, 3, step, attempt))
         shots = [self._shots[i] for i in self._choose(step)]
         cameras = [vary_camera(self._turned(shot, rng), rng, self._augmentation) for shot in shots]

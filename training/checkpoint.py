@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checkpoints of a training run: one safetensors file holds every tensor, and the rest as JSON in its header.
 
-A checkpoint is written under a temporary name, flushed, and renamed; the one before it is kept. Whatever happens while one is
-written, a good one remains.
+A checkpoint is written under a temporary name, flushed, and renamed; the one before it is kept. Whatever happens while
+one is written, a good one remains.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             reasons.append(f"{name}: {error}")
     if reasons:
         raise BackendError(
-            "checkpoint-corrupt", f"No checkpoint in {folder} can be read; start over with --restart.", "\n".join(reasons)
+            "checkpoint-corrupt",
+            f"No checkpoint in {folder} can be read; start over with --restart.",
+            "\n".join(reasons),
         )
     return None
 
 
-def nest(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def nest(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under names that begin with ``prefix/``."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 

@@ -15,13 +15,19 @@ def add_commands(subparsers: Any) -> None:
     train = subparsers.add_parser(
         "train",
         help="learn an avatar from a dataset of masked pictures, cameras and joints",
-        description="Learn an avatar. Checkpoints, log.csv and preview.png grow in OUTPUT.train beside it; after Ctrl-C or a "
-        "kill the same command resumes. Only rows of split 'train' and the train cameras are learned from.",
+        description="Learn an avatar. Checkpoints, log.csv and preview.png grow in OUTPUT.train beside it; after "
+        "Ctrl-C or a kill the same command resumes. Only rows of split 'train' and the train cameras are learned from.",
     )
-    train.add_argument("datasets", type=Path, nargs="+", metavar="DATASET", help="dataset folder; several of one person may be given")
+    train.add_argument(
+        "datasets", type=Path, nargs="+", metavar="DATASET", help="dataset folder; several of one person may be given"
+    )
     train.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.avatar", help="the avatar to write")
     train.add_argument("--restart", action="store_true", help="forget an earlier run of this output and start over")
-    for name, text in (("name", "the person's name"), ("license", "the footage's licence"), ("credit", "whom to credit")):
+    for name, text in (
+        ("name", "the person's name"),
+        ("license", "the footage's licence"),
+        ("credit", "whom to credit"),
+    ):
         train.add_argument(f"--{name}", default="", metavar="TEXT", help=f"{text}, kept in the avatar")
     add_config_arguments(train)
     train.set_defaults(run=_train)
@@ -29,15 +35,26 @@ def add_commands(subparsers: Any) -> None:
     evaluate = subparsers.add_parser(
         "evaluate",
         help="compare an avatar's pictures with a dataset's",
-        description="PSNR and SSIM over the whole frame and in the person's box, mask IoU and sharpness, by split and camera.",
+        description="PSNR and SSIM over the whole frame and in the person's box, mask IoU and sharpness, by split and "
+        "camera.",
     )
     evaluate.add_argument("avatar", type=Path, metavar="AVATAR", help="the avatar file")
     evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="dataset folder")
-    evaluate.add_argument("--cameras", nargs="+", default=["heldout"], metavar="NAME", help="heldout, train, all or names (default: heldout)")
-    evaluate.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)")
+    evaluate.add_argument(
+        "--cameras",
+        nargs="+",
+        default=["heldout"],
+        metavar="NAME",
+        help="heldout, train, all or names (default: heldout)",
+    )
+    evaluate.add_argument(
+        "--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)"
+    )
     evaluate.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th row only")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all figures, per frame too")
-    evaluate.add_argument("--pictures", type=Path, metavar="DIR", help="write truth | render | difference of the worst and of some frames")
+    evaluate.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="write truth | render | difference of the worst and of some frames"
+    )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     evaluate.set_defaults(run=_evaluate)
 
@@ -51,8 +68,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from .evaluate import evaluate_command
+    from .evaluate import Choice, evaluate_command
 
-    return evaluate_command(
-        options.avatar, options.dataset, options.cameras, options.split, options.every, options.json, options.pictures, options.device
-    )  # fmt: skip
+    choice = Choice(tuple(options.cameras), tuple(options.split), options.every)
+    return evaluate_command(options.avatar, options.dataset, choice, options.device, options.json, options.pictures)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one configuration of a training run. Each field's help text becomes the command line's; the whole is saved with the run."""
+"""The one configuration of a training run. Each field's help text becomes the command line's; the whole is saved with
+the run."""
 
 from __future__ import annotations
 
@@ -23,10 +24,13 @@ def _option(default: Any, help_: str, **extra: Any) -> Any:
 class TrainConfig:
     """What a training run does. Every field is a command line option of the same name."""
 
-    method: str = _option("textured-proxy", "what the network predicts: textured-proxy (textures, as residuals over the proxy surface), "
-                          "textured (the paper's way: pre-trained on the proxy, then free), direct (colours, the paper's ablation), "
-                          "direct-proxy (the same, with the proxy as input), "
-                          "static (proxy and averaged textures, no network)", choices=METHODS)  # fmt: skip
+    method: str = _option(
+        "textured-proxy",
+        "what the network predicts: textured-proxy (textures, as residuals over the proxy surface), textured (the "
+        "paper's way: pre-trained on the proxy, then free), direct (colours, the paper's ablation), direct-proxy (the "
+        "same, with the proxy as input), static (proxy and averaged textures, no network)",
+        choices=METHODS,
+    )
     skips: bool = _option(True, "skip connections from the encoder to the decoders")
     wide: bool = _option(
         False, "the paper's network (32 to 256 channels, 17 M parameters) instead of the narrow one for CPUs"
@@ -49,8 +53,12 @@ class TrainConfig:
         "", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate"
     )
     cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
-    image_loss: str = _option("auto", "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), or "
-                              "auto: vgg where its weights are found", choices=("auto", "vgg", "fallback"))  # fmt: skip
+    image_loss: str = _option(
+        "auto",
+        "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), or auto: vgg where "
+        "its weights are found",
+        choices=("auto", "vgg", "fallback"),
+    )
     vgg_weights: str = _option("", "file of VGG19's ImageNet weights (torch state dict or safetensors)", run=True)
     weight_image: float = _option(1.0, "weight of the image loss (equation 2)")
     weight_mask: float = _option(2.0, "weight of the mask loss (equation 3)")
@@ -59,10 +67,10 @@ class TrainConfig:
     zoom: float = _option(1.12, "augmentation: largest zoom of a crop, either way")
     shift: float = _option(0.05, "augmentation: largest shift of a crop, as a share of its size")
     rotation: float = _option(8.0, "augmentation: largest roll of a crop in degrees")
-    refine: float = _option(0.25, "share of the budget, at its end, in which pictures are compared at twice the network's size, "
-                            "as they will be rendered")  # fmt: skip
-    precision: str = _option("auto", "full, mixed (the network computes in bfloat16), or auto: mixed where the processor is "
-                             "faster at it", choices=("auto", "full", "mixed"))  # fmt: skip
+    refine: float = _option(0.25, "share of the budget, at its end, in which pictures are compared at twice the "
+                            "network's size, as they will be rendered")  # fmt: skip
+    precision: str = _option("auto", "full, mixed (the network computes in bfloat16), or auto: mixed where the "
+                             "processor is faster at it", choices=("auto", "full", "mixed"))  # fmt: skip
     ema: float = _option(0.995, "decay of the running mean of the weights that is exported; 0 exports the last weights")
     clip: float = _option(5.0, "largest norm of the gradient")
     device: str = _option("auto", "auto, cpu, cuda, cuda:N or mps", run=True)
@@ -140,6 +148,8 @@ def _add_argument(parser: argparse.ArgumentParser, f: Field[Any], kind: Any) -> 
 
 
 def config_from_arguments(arguments: argparse.Namespace) -> TrainConfig:
-    """The configuration that the command line asks for; raises BackendError 'train-options' when it is contradictory."""
-    values = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig)}
-    return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    """The configuration that the command line asks for; raises BackendError 'train-options' when it is
+    contradictory."""
+    values: dict[str, Any] = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig)}
+    values["cameras"] = tuple(values["cameras"])
+    return TrainConfig(**values)

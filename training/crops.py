@@ -15,7 +15,8 @@ from .pictures import Picture
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a crop may stray from the tight one. scale: factor, either way. shift: share of the size. rotation: degrees."""
+    """How far a crop may stray from the tight one. scale: factor, either way. shift: share of the size. rotation:
+    degrees."""
 
     scale: float = 1.12
     shift: float = 0.05
@@ -26,8 +27,8 @@ class Augmentation:
 class Crop:
     """What the network is shown of one view.
 
-    camera: the crop's camera, network size. rgba: (4, H, W) float32, display sRGB, premultiplied. valid: (1, H, W) float32,
-    1 where the training picture reaches; the loss is masked elsewhere.
+    camera: the crop's camera, network size. rgba: (4, H, W) float32, display sRGB, premultiplied. valid: (1, H, W)
+    float32, 1 where the training picture reaches; the loss is masked elsewhere.
     """
 
     camera: Camera
@@ -52,7 +53,8 @@ def vary_camera(camera: Camera, rng: np.random.Generator, augmentation: Augmenta
 
 
 def picture_to_crop(source: Camera, target: Camera) -> npt.NDArray[np.float64]:
-    """The (3, 3) homography from the source camera's pixels to the target's; both share one centre (or one direction)."""
+    """The (3, 3) homography from the source camera's pixels to the target's; both share one centre (or one
+    direction)."""
     relative = target.R @ source.R.T
     if source.orthographic:
         relative = np.block([[relative[:2, :2], (target.t - relative @ source.t)[:2, None]], [np.array([[0, 0, 1.0]])]])
@@ -68,7 +70,7 @@ def cut_crop(picture: Picture, source: Camera, target: Camera) -> Crop:
     finer = int(np.clip(np.ceil(1 / max(magnification, 1e-6) - 0.1), 1, 16))
     to_finer = np.diag([finer, finer, 1.0]) @ homography
     if picture.empty:
-        rgba = np.zeros((height, width, 4), np.float32)
+        rgba: npt.NDArray[np.float32] = np.zeros((height, width, 4), np.float32)
     else:
         # Enlarging wants a sharp filter; its overshoot is cut off below, so that colours stay within the alpha.
         filter_ = cv2.INTER_CUBIC if magnification > 1 else cv2.INTER_LINEAR
@@ -76,7 +78,7 @@ def cut_crop(picture: Picture, source: Camera, target: Camera) -> Crop:
         warped = cv2.warpPerspective(picture.pixels, matrix, (width * finer, height * finer), flags=filter_)
         if finer > 1:
             warped = cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
-        rgba = warped.astype(np.float32) / 255
+        rgba = np.asarray(warped, np.float32) / np.float32(255)
         rgba[..., :3] = np.minimum(rgba[..., :3], rgba[..., 3:])
     return Crop(target, np.ascontiguousarray(rgba.transpose(2, 0, 1)), _valid(homography, source, target))
 
@@ -87,7 +89,7 @@ def _valid(homography: npt.NDArray[np.float64], source: Camera, target: Camera) 
     u, v, w = np.tensordot(np.linalg.inv(homography), np.stack([x, y, np.ones_like(x)]), 1)
     u, v = u / w, v / w
     inside = (w > 0) & (u >= 1) & (u <= source.width - 1) & (v >= 1) & (v <= source.height - 1)
-    return inside[None].astype(np.float32)
+    return np.asarray(inside[None], np.float32)
 
 
 def _shift(x: float, y: float) -> npt.NDArray[np.float64]:

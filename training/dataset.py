@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading a dataset folder: joints, calibrated cameras and masked pictures of one person.
 
-    cameras.json            "cameras": [{name, K, R, t, width, height}], "train_cameras", "heldout_cameras": indices or names
-    joints.npz              joints (T, J, 3) world metres, names (J); optional confidence (T, J), split (T), clip (T)
-    images/NAME/NNNNN.png   RGBA, display sRGB, straight alpha = the mask; NNNNN is the row of joints.npz
+    cameras.json            "cameras": [{name, K, R, t, width, height}], "train_cameras", "heldout_cameras": indices or
+    names joints.npz              joints (T, J, 3) world metres, names (J); optional confidence (T, J), split (T), clip
+    (T) images/NAME/NNNNN.png   RGBA, display sRGB, straight alpha = the mask; NNNNN is the row of joints.npz
 
 Conventions: x_cam = R x_world + t, OpenCV axes, pixel centres at +0.5, world Z up (docs/conventions.md).
 """
@@ -41,7 +41,8 @@ class Dataset:
     """A dataset folder, read and checked.
 
     joints: (T, 137, 3) float32 world metres. confidence: (T, 137) float32, 0 where absent. split, clip: T names.
-    usable: (T,) bool, False for rows that lack a joint of the trunk. train_cameras, heldout_cameras: indices into cameras.
+    usable: (T,) bool, False for rows that lack a joint of the trunk. train_cameras, heldout_cameras: indices into
+    cameras.
     """
 
     path: Path
@@ -83,13 +84,16 @@ class Dataset:
                 raise BackendError("dataset-cameras", f"{self.path} has no camera {name!r}; choose from {known}.")
         indices = tuple(sorted({i for name in choice for i in groups[name]}))
         if not indices:
-            raise BackendError("dataset-cameras", f"{self.path} names no {' '.join(choice)} cameras; choose from {known}.")
+            raise BackendError(
+                "dataset-cameras", f"{self.path} names no {' '.join(choice)} cameras; choose from {known}."
+            )
         return indices
 
     def views(self, split: Iterable[str], cameras: Sequence[str]) -> list[View]:
         """Every view of the given splits and cameras, in order of rows; their pictures are checked to exist.
 
-        Raises BackendError 'dataset-split', 'dataset-cameras' or 'dataset-picture' when there is none or some are missing.
+        Raises BackendError 'dataset-split', 'dataset-cameras' or 'dataset-picture' when there is none or some are
+        missing.
         """
         wanted, indices = set(split), self.camera_indices(cameras)
         rows = [i for i, name in enumerate(self.split) if name in wanted and self.usable[i]]
@@ -113,12 +117,14 @@ class Dataset:
         return self.views(("train",), cameras)
 
     def preload(self, views: Sequence[View]) -> None:
-        """Decode the pictures of ``views`` into memory; raises BackendError when one is unreadable or all masks are empty."""
+        """Decode the pictures of ``views`` into memory; raises BackendError when one is unreadable or all masks are
+        empty."""
         with ThreadPoolExecutor(2) as pool:
             empty = list(pool.map(lambda view: self.picture(view).empty, views))
         if views and all(empty):
             raise BackendError(
-                "dataset-masks", f"Every mask in {self.path} is empty; the alpha of the pictures must be the person's mask."
+                "dataset-masks",
+                f"Every mask in {self.path} is empty; the alpha of the pictures must be the person's mask.",
             )
 
 
@@ -132,7 +138,7 @@ def read_dataset(path: str | Path, pictures: PictureCache | None = None) -> Data
         raise BackendError("dataset-missing", f"There is no dataset folder {folder}.")
     cameras, names, groups, credit = _read_cameras(folder / "cameras.json")
     joints, confidence, split, clip = _read_joints(folder / "joints.npz")
-    usable = (confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1)
+    usable = np.asarray((confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1))
     if not usable.any():
         needed = ", ".join(REQUIRED_JOINTS)
         raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has finite {needed}.")
@@ -154,7 +160,9 @@ def _read_cameras(
         raise BackendError("dataset-missing", f"{path} is missing; a dataset needs its calibrated cameras.") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise BackendError("dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout.") from error
+        raise BackendError(
+            "dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout."
+        ) from error
     if not cameras or len(set(names)) != len(names):
         raise BackendError("dataset-corrupt", f"{path} must hold at least one camera, each under a name of its own.")
     if any(name in (".", "..") or "/" in name or "\\" in name for name in names):
@@ -163,7 +171,9 @@ def _read_cameras(
     train = groups[0] if groups[0] is not None else tuple(i for i in range(len(names)) if i not in heldout)
     both = [names[i] for i in train if i in heldout]
     if both:
-        raise BackendError("dataset-corrupt", f"{path}: {both[0]} is both a train and a held-out camera; decide for one.")
+        raise BackendError(
+            "dataset-corrupt", f"{path}: {both[0]} is both a train and a held-out camera; decide for one."
+        )
     return cameras, names, (train, heldout), str(data.get("credit", ""))
 
 
@@ -184,7 +194,7 @@ def _read_joints(
             joints, names = data["joints"], [str(n) for n in data["names"]]
             if joints.ndim != 3 or joints.shape[2] != 3 or not len(joints):
                 raise ValueError(f"joints must be (T, J, 3), not {joints.shape}")
-            given = data["confidence"] if "confidence" in data else None
+            given = data["confidence"] if "confidence" in data.files else None
             if given is not None and given.shape != joints.shape[:2]:
                 raise ValueError(f"confidence must be {joints.shape[:2]}, not {given.shape}")
             columns = []
@@ -195,8 +205,12 @@ def _read_joints(
                 columns.append(column)
             ordered, confidence = reorder(joints, names, given)
     except FileNotFoundError:
-        raise BackendError("dataset-missing", f"{path} is missing; a dataset needs the joints of every frame.") from None
+        raise BackendError(
+            "dataset-missing", f"{path} is missing; a dataset needs the joints of every frame."
+        ) from None
     except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
         reason = f"{type(error).__name__}: {error}"
-        raise BackendError("dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout.") from error
+        raise BackendError(
+            "dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout."
+        ) from error
     return ordered, confidence, columns[0], columns[1]

@@ -21,7 +21,14 @@ from .metrics import FrameMetrics, frame_metrics, over
 from .preview import write_png
 from .reporting import Reporter
 
-_TITLES = {"psnr": "PSNR", "psnr_box": "PSNR box", "ssim": "SSIM", "ssim_box": "SSIM box", "mask_iou": "mask IoU", "sharpness_box": "sharpness"}
+_TITLES = {
+    "psnr": "PSNR",
+    "psnr_box": "PSNR box",
+    "ssim": "SSIM",
+    "ssim_box": "SSIM box",
+    "mask_iou": "mask IoU",
+    "sharpness_box": "sharpness",
+}
 #: Frames shown by --pictures: this many of the worst, and this many spread over all.
 _WORST, _SPREAD = 6, 6
 
@@ -68,7 +75,8 @@ def worst_first(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def summary(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Means over all frames, by split and by split and camera; and every frame. Plain data for JSON (NaN becomes None)."""
+    """Means over all frames, by split and by split and camera; and every frame. Plain data for JSON (NaN becomes
+    None)."""
 
     def means(some: Sequence[Frame]) -> dict[str, Any]:
         return {"frames": len(some), **_plain(mean_metrics(some))}
@@ -96,7 +104,10 @@ def table(result: dict[str, Any]) -> str:
         cells = ["-" if v is None else f"{v:.{d}f}" for v, d in zip(values, digits, strict=True)]
         rows.append((name, str(means["frames"]), *cells))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))) for row in rows)
+    return "\n".join(
+        "  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    )
 
 
 def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], folder: Path) -> None:
@@ -112,26 +123,48 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
         write_png(folder / f"{name}_{frame.camera}_{frame.view.row:05d}.png", picture)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which frames to compare: cameras and splits by name (no split: every one but train), every N-th row of them."""
+
+    cameras: tuple[str, ...] = ("heldout",)
+    splits: tuple[str, ...] = ()
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise BackendError("evaluate-options", "--every must be at least 1.")
+
+    def views(self, dataset: Dataset) -> list[View]:
+        """The views chosen; raises BackendError with a sentence when there are none."""
+        wanted = self.splits or tuple(sorted(set(dataset.split) - {"train"}))
+        if not wanted:
+            raise BackendError(
+                "dataset-split", f"{dataset.path} holds nothing but split train; name it with --split train."
+            )
+        views = dataset.views(wanted, self.cameras)
+        rows = set(sorted({view.row for view in views})[:: self.every])
+        return [view for view in views if view.row in rows]
+
+
 def evaluate_command(
-    avatar_path: Path, dataset_path: Path, cameras: Sequence[str], splits: Sequence[str], every: int, json_path: Path | None,
-    pictures: Path | None, device: str,
-) -> int:  # fmt: skip
+    avatar_path: Path,
+    dataset_path: Path,
+    choice: Choice,
+    device: str = "auto",
+    json_path: Path | None = None,
+    pictures: Path | None = None,
+) -> int:
     """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
-    if every < 1:
-        raise BackendError("evaluate-options", "--every must be at least 1.")
     avatar = load_avatar(avatar_path, choose_device(device))
     dataset = read_dataset(dataset_path)
-    wanted = list(splits) or sorted(set(dataset.split) - {"train"})
-    if not wanted:
-        raise BackendError("dataset-split", f"{dataset_path} holds nothing but split train; name it with --split train.")
-    views = dataset.views(wanted, cameras)
-    rows = sorted({view.row for view in views})[::every]
-    views = [view for view in views if view.row in set(rows)]
+    views = choice.views(dataset)
     frames = evaluate(avatar, dataset, views, Reporter().progress("Evaluating"))
     result = summary(frames)
     print(table(result))
     for frame in worst_first(frames)[:3]:
-        print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {frame.metrics.ssim_box:.4f}, PSNR box {frame.metrics.psnr_box:.2f}")
+        ssim, decibels = frame.metrics.ssim_box, frame.metrics.psnr_box
+        print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {ssim:.4f}, PSNR box {decibels:.2f}")
     if json_path:
         about = {"avatar": avatar_path.name, "dataset": dataset_path.resolve().name, "method": avatar.config.method}
         temporary = json_path.with_name(json_path.name + ".tmp")

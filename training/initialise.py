@@ -27,7 +27,8 @@ Progress = Callable[[int, int], None]
 
 
 def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
-    """An avatar with the rest pose of the datasets' train rows, an average proxy, and the network that the config asks for.
+    """An avatar with the rest pose of the datasets' train rows, an average proxy, and the network that the config asks
+    for.
 
     Raises BackendError 'init-from' when another avatar is asked for that does not fit, or what load_avatar raises.
     """
@@ -45,7 +46,8 @@ def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
     else:
         if other.config.method != config.method or other.generator is None:
             raise BackendError(
-                "init-from", f"{config.init_from} was made by --method {other.config.method}, this run is {config.method}."
+                "init-from",
+                f"{config.init_from} was made by --method {other.config.method}, this run is {config.method}.",
             )
         network = other.config.network
     avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence))
@@ -102,8 +104,10 @@ def body_tensors(avatar: Avatar) -> dict[str, Tensor]:
 
 
 def avatar_from(config: TrainConfig, body: dict[str, Tensor], network: dict[str, Any]) -> Avatar:
-    """The avatar of a checkpoint: its body tensors and the sizes of its network (as plain data); the weights are not set."""
-    sizes = NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in network.items()})
+    """The avatar of a checkpoint: its body tensors and the sizes of its network (as plain data); the weights are not
+    set."""
+    channels, blocks = tuple(network["channels"]), tuple(network["blocks"])
+    sizes = NetworkConfig(channels, blocks, int(network["kernel"]), bool(network["skips"]))
     avatar = Avatar(_avatar_config(config, sizes), body["rest_joints"].numpy(), body["rest_confidence"].numpy())
     avatar.set_proxy(ProxyGeometry(body["proxy"].double().numpy()))
     return avatar

@@ -56,7 +56,9 @@ class FallbackImageLoss(nn.Module):
 
     def forward(self, image: Tensor, truth: Tensor) -> Tensor:
         """image, truth: (B, 3, H, W) in 0..1. Returns a scalar."""
-        loss = self.similarity * (1 - structural_similarity(image, truth)) + self.gradient * gradient_difference(image, truth)
+        loss = self.similarity * (1 - structural_similarity(image, truth)) + self.gradient * gradient_difference(
+            image, truth
+        )
         difference = image - truth
         for scale in range(self.scales):
             if scale:
@@ -66,7 +68,8 @@ class FallbackImageLoss(nn.Module):
 
 
 class PerceptualImageLoss(nn.Module):
-    """Equation 2: L1 between the activations of a fixed VGG19 (its first 12 layers), and between the colours themselves."""
+    """Equation 2: L1 between the activations of a fixed VGG19 (its first 12 layers), and between the colours
+    themselves."""
 
     name = "VGG19 features, first 12 layers"
 
@@ -123,7 +126,8 @@ def total_variation(textures: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Truth:
-    """The target of one batch. rgba: (B, 4, H, W) premultiplied display sRGB; valid: (B, 1, H, W); backgrounds: (2, B, 3)."""
+    """The target of one batch. rgba: (B, 4, H, W) premultiplied display sRGB; valid: (B, 1, H, W); backgrounds: (2, B,
+    3)."""
 
     rgba: Tensor
     valid: Tensor
@@ -133,7 +137,8 @@ class Truth:
 def image_loss(loss: nn.Module, rgb: Tensor, alpha: Tensor, truth: Truth) -> Tensor:
     """The image loss over every background of the batch; pixels outside the training picture count as right.
 
-    Two backgrounds (white and a random one) make the colour right under half-transparent edges, not its composite alone.
+    Two backgrounds (white and a random one) make the colour right under half-transparent edges, not its composite
+    alone.
     """
     total = rgb.new_zeros(())
     true_alpha = truth.rgba[:, 3:]

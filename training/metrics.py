@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Picture metrics, defined once for the evaluation, the benchmarks and the documents.
 
-All take display-referred sRGB in 0..1. A picture with alpha is composited over white and over 0.5 grey, and the metric is the
-mean over the two. The person's box is where the true alpha is over 0.5, padded by 4 pixels and cut at the frame.
+All take display-referred sRGB in 0..1. A picture with alpha is composited over white and over 0.5 grey, and the metric
+is the mean over the two. The person's box is where the true alpha is over 0.5, padded by 4 pixels and cut at the frame.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def psnr(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
 def ssim_map(image: npt.ArrayLike, truth: npt.ArrayLike) -> Array:
     """Structural similarity of every pixel, the mean over channels, (H, W).
 
-    image, truth: (H, W, C) in 0..1. Gaussian window of sigma 1.5 cut at 11x11 pixels, mirrored at the border, data range 1,
-    K1 0.01, K2 0.03 (Wang et al. 2004).
+    image, truth: (H, W, C) in 0..1. Gaussian window of sigma 1.5 cut at 11x11 pixels, mirrored at the border, data
+    range 1, K1 0.01, K2 0.03 (Wang et al. 2004).
     """
     a, b = np.asarray(image, np.float64), np.asarray(truth, np.float64)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading the pictures of a dataset, and keeping the decoded ones in memory.
 
-A picture is stored cut to the box of its mask and premultiplied: outside that box it is transparent by definition, so nothing
-is lost, and a person who fills a tenth of the frame costs a tenth of the memory.
+A picture is stored cut to the box of its mask and premultiplied: outside that box it is transparent by definition, so
+nothing is lost, and a person who fills a tenth of the frame costs a tenth of the memory.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ from ..neural_backend.interface.messages import BackendError
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture. pixels: (h, w, 4) uint8 RGBA, display sRGB, premultiplied, cut at (x, y) out of width x height."""
+    """A decoded picture. pixels: (h, w, 4) uint8 RGBA, display sRGB, premultiplied, cut at (x, y) out of width x
+    height."""
 
     pixels: npt.NDArray[np.uint8]
     x: int
@@ -46,7 +48,8 @@ class Picture:
 def load_picture(path: Path, width: int, height: int) -> Picture:
     """Decode an RGBA picture (8 or 16 bit PNG, straight alpha = the person's mask).
 
-    Raises BackendError 'dataset-picture' when the file is missing, unreadable, of another size, or has no alpha channel.
+    Raises BackendError 'dataset-picture' when the file is missing, unreadable, of another size, or has no alpha
+    channel.
     """
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path that Windows allows
@@ -57,7 +60,8 @@ def load_picture(path: Path, width: int, height: int) -> Picture:
         raise BackendError("dataset-picture", f"The picture {path} is damaged or not a PNG; write it again.")
     if image.ndim != 3 or image.shape[2] != 4:
         raise BackendError(
-            "dataset-picture", f"The picture {path} has no alpha channel; the person's mask must be its alpha (RGBA PNG)."
+            "dataset-picture",
+            f"The picture {path} has no alpha channel; the person's mask must be its alpha (RGBA PNG).",
         )
     if image.shape[:2] != (height, width):
         size = f"{image.shape[1]}x{image.shape[0]}"
@@ -68,7 +72,7 @@ def load_picture(path: Path, width: int, height: int) -> Picture:
     return _cut(image, scale)
 
 
-def _cut(bgra: npt.NDArray[np.generic], scale: float) -> Picture:
+def _cut(bgra: npt.NDArray[np.integer[Any] | np.floating[Any]], scale: float) -> Picture:
     height, width = bgra.shape[:2]
     mask = bgra[..., 3] > 0
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

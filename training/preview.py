@@ -22,7 +22,9 @@ from .metrics import psnr
 #: Shares of a run at which the preview is drawn: often at first, when most changes.
 LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 #: Colours of the parts, (25, 3): background white last, neighbouring numbers far apart in hue.
-PALETTE = np.array([colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)])
+PALETTE = np.array(
+    [colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)]
+)
 
 
 def encode_png(rgb: npt.ArrayLike) -> bytes:
@@ -49,15 +51,18 @@ def thumbnail(avatar: Avatar, shot: Shot, height: int = 192) -> bytes:
     avatar.eval()
     prediction = avatar(shot.joints[None], shot.confidence[None], [shot.camera])
     avatar.train(was_training)
-    premultiplied = torch.cat([prediction.rgb * prediction.alpha, prediction.alpha], 1)[0].permute(1, 2, 0).cpu().numpy()
+    premultiplied = (
+        torch.cat([prediction.rgb * prediction.alpha, prediction.alpha], 1)[0].permute(1, 2, 0).cpu().numpy()
+    )
     width = round(height * shot.camera.width / shot.camera.height)
-    small = cv2.resize(premultiplied, (width, height), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(premultiplied, (width, height), interpolation=cv2.INTER_AREA), np.float32)
     small[..., :3] /= np.maximum(small[..., 3:], 1e-3)
     return encode_png(small)
 
 
 class Preview:
-    """Draws ``preview.png`` in a run's folder. Rows are kept as files of their own, so that a resumed run goes on with them."""
+    """Draws ``preview.png`` in a run's folder. Rows are kept as files of their own, so that a resumed run goes on with
+    them."""
 
     def __init__(self, folder: Path, shots: Sequence[Shot]) -> None:
         self._folder, self._shots = folder, tuple(shots)
@@ -93,6 +98,7 @@ class Preview:
         return float(np.mean(scores))
 
     def _stack(self) -> None:
-        rows = [cv2.imread(str(path)) for path in sorted((self._folder / "preview").glob("*.png"))]
-        same = [row for row in rows if row is not None and row.shape == rows[-1].shape]
+        files = [np.fromfile(path, np.uint8) for path in sorted((self._folder / "preview").glob("*.png"))]
+        rows = [row for row in (cv2.imdecode(data, cv2.IMREAD_COLOR) for data in files) if row is not None]
+        same = [row for row in rows if row.shape == rows[-1].shape]
         write_png(self._folder / "preview.png", np.concatenate(same)[..., ::-1] / 255)

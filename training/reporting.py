@@ -72,7 +72,11 @@ class Log:
         kept: list[dict[str, str]] = []
         if path.exists() and step:
             with path.open(newline="", encoding="utf-8") as file:
-                kept = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+                kept = [
+                    row
+                    for row in csv.DictReader(file)
+                    if (row.get("step") or "").isdigit() and int(row["step"]) <= step
+                ]
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
             writer.writeheader()

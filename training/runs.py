@@ -89,7 +89,9 @@ def train(
             if checkpoint is not None:
                 trainer.restore(checkpoint)
                 if trainer.state.finished and trainer.progress >= 1 and output.exists():
-                    reporter.say(f"{output} is finished; raise the budget to train on, or give --restart to start over.")
+                    reporter.say(
+                        f"{output} is finished; raise the budget to train on, or give --restart to start over."
+                    )
                     return 0
                 reporter.say(f"Resuming at step {trainer.state.step}.")
             else:
@@ -100,7 +102,9 @@ def train(
                 reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
                 return 130
             score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
-            trainer.with_export_weights(lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score))
+            trainer.with_export_weights(
+                lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score)
+            )
             trainer.finish()
     reporter.say(f"Wrote {output} ({output.stat().st_size / 2**20:.1f} MiB) after {trainer.state.step} steps.")
     return 0
@@ -113,7 +117,9 @@ def make_image_loss(config: TrainConfig) -> tuple[nn.Module, str]:
         return PerceptualImageLoss(load_vgg(path)), PerceptualImageLoss.name
     if config.image_loss == "vgg":
         raise BackendError("vgg-weights", "VGG19's ImageNet weights were not found; give them with --vgg-weights FILE.")
-    reason = "" if config.image_loss == "fallback" else " (VGG19's weights were not found; --vgg-weights FILE gives them)"
+    reason = (
+        "" if config.image_loss == "fallback" else " (VGG19's weights were not found; --vgg-weights FILE gives them)"
+    )
     return FallbackImageLoss(), FallbackImageLoss.name + reason
 
 
@@ -136,6 +142,7 @@ def _begin(
     reporter.say(f"Reading {sum(map(len, views))} pictures.")
     for dataset, some in zip(datasets, views, strict=True):
         dataset.preload(some)
+
     def framed() -> list[Shot]:
         return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
 
@@ -175,9 +182,7 @@ def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[
     return [shots[len(shots) // 3], *initialise.frame_views(avatar, [dataset], [unseen])]
 
 
-def _loop(
-    trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: Reporter, interrupt: _Interrupt
-) -> bool:
+def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: Reporter, interrupt: _Interrupt) -> bool:
     """Step until the budget is spent; False when interrupted."""
     config, log = trainer.config, Log(trainer.folder / "log.csv", trainer.state.step)
     if not trainer.state.step:
@@ -218,9 +223,10 @@ def _export(
         "seconds": round(trainer.elapsed, 1),
         "clock": trainer.budget.kind,
     }
+    metrics = {"preview_psnr": round(score, 3)}
     header = make_header(
         avatar, name=labels.name or output.stem, license=labels.license, credit=credit,
-        thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics={"preview_psnr": round(score, 3)},
+        thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics=metrics,
     )  # fmt: skip
     save_avatar(output, avatar, header)
     return score
@@ -247,4 +253,3 @@ class _Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-

@@ -39,7 +39,8 @@ class Budget:
 
 
 class Stopwatch:
-    """Seconds since a run began, across resumes. CPU time counts from the start of this process, so that nothing is free."""
+    """Seconds since a run began, across resumes. CPU time counts from the start of this process, so that nothing is
+    free."""
 
     def __init__(self, kind: str, carried: float = 0.0) -> None:
         self._now = time.process_time if kind == "cpu-minutes" else time.monotonic

@@ -29,8 +29,11 @@ MAX_ROLLBACKS = 8
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands. elapsed: seconds on the budget's clock; rate_scale: halved at each rollback; rollbacks: their number;
-    free: True once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar is written."""
+    """Where a run stands.
+
+    elapsed: seconds on the budget's clock; rate_scale: halved at each rollback; rollbacks: their number; free: True
+    once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar is written.
+    """
 
     step: int = 0
     elapsed: float = 0.0
@@ -100,7 +103,8 @@ class Trainer:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
-        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back to the last checkpoint)."""
+        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back to the last
+        checkpoint)."""
         state = self.state
         scale = learning_rate(state.step, self.progress) * state.rate_scale * (1 / 3 if self.config.init_from else 1)
         for group in self._optimizer.param_groups:
@@ -152,7 +156,8 @@ class Trainer:
     # -- state ---------------------------------------------------------------------------------------------------------
 
     def set_free(self, average: Callable[[], None]) -> None:
-        """End pre-training: ``average`` fills the textures from the network's own prediction; the running mean starts anew."""
+        """End pre-training: ``average`` fills the textures from the network's own prediction; the running mean starts
+        anew."""
         average()
         self._mean = {n: p.detach().clone() for n, p in self.avatar.named_parameters()}
         self.state = replace(self.state, free=True)
@@ -200,7 +205,8 @@ class Trainer:
         if checkpoint.state["data"] != self._fingerprint:
             raise BackendError(
                 "train-resume",
-                f"The dataset is not the one that the run in {self.folder} began with; give that one, or --restart to start over.",
+                f"The dataset is not the one that the run in {self.folder} began with; give that one, or --restart to "
+                "start over.",
             )
         self._take(checkpoint)
         self.state = RunState(**checkpoint.state["run"])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first layers of VGG19 (Simonyan & Zisserman, 2015) as a fixed feature extractor for the perceptual loss.
 
-Section 3 of the paper: "the maps of activations within pretrained fixed VGG network ... 12 first layers are used". As in the
-reference implementations of that loss, convolutions, activations and poolings count as layers, so the twelfth is relu3_1.
+Section 3 of the paper: "the maps of activations within pretrained fixed VGG network ... 12 first layers are used". As
+in the reference implementations of that loss, convolutions, activations and poolings count as layers, so the twelfth is
+relu3_1.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch.nn import functional
 
 from ..neural_backend.interface.messages import BackendError
 
-#: Index in VGG19's ``features``, input and output channels of each convolution; activations lie between, a pooling before
-#: each index in POOL_BEFORE.
+#: Index in VGG19's ``features``, input and output channels of each convolution; activations lie between, a pooling
+#: before each index in POOL_BEFORE.
 _CONVOLUTIONS = ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256))
 _POOL_BEFORE = (5, 10)
 #: File name of the public ImageNet weights; the last part is the start of its SHA-256.
@@ -75,7 +76,9 @@ def find_vgg_weights(given: str) -> Path | None:
     with cached.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(WEIGHTS_NAME[6:14]):
-        raise BackendError("vgg-weights", f"{cached} is damaged (its checksum is wrong); delete it, or give --vgg-weights.")
+        raise BackendError(
+            "vgg-weights", f"{cached} is damaged (its checksum is wrong); delete it, or give --vgg-weights."
+        )
     return cached
 
 
