@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From requests to planes: layout, colour, depth, several avatars, and bodies that cannot be drawn."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
+from neural_avatar.neural_backend.avatar_file import save_avatar
+from neural_avatar.neural_backend.compose import linear_to_srgb, over, srgb_to_linear
+from neural_avatar.neural_backend.interface.camera import Camera
+from neural_avatar.neural_backend.interface.messages import (
+    EMPTY_DEPTH,
+    PLANES,
+    AvatarInstance,
+    BackendError,
+    RenderedFrame,
+    RenderRequest,
+)
+from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT
+from neural_avatar.neural_backend.network import NetworkConfig
+from neural_avatar.neural_backend.renderer import Renderer, render_rgba
+from neural_avatar.training.rest_pose import rest_pose
+
+HEIGHT, WIDTH = 120, 160
+SMALL = NetworkConfig(channels=(4, 4, 8, 8, 8), blocks=(1, 1))
+
+
+def _person() -> tuple[np.ndarray, np.ndarray]:
+    """Joints (137, 3) of a standing person and their confidence (137,)."""
+    places = {
+        "MidHip": (0, 0, 0.95), "Neck": (0, 0, 1.45), "LShoulder": (0.17, 0, 1.43), "RShoulder": (-0.17, 0, 1.43),
+        "LElbow": (0.35, 0, 1.25), "RElbow": (-0.35, 0, 1.25), "LWrist": (0.5, -0.1, 1.1), "RWrist": (-0.5, -0.1, 1.1),
+        "LHip": (0.09, 0, 0.93), "RHip": (-0.09, 0, 0.93), "LKnee": (0.1, -0.03, 0.5), "RKnee": (-0.1, -0.03, 0.5),
+        "LAnkle": (0.1, 0, 0.08), "RAnkle": (-0.1, 0, 0.08),
+    }  # fmt: skip
+    joints, confidence = np.zeros((JOINT_COUNT, 3), np.float32), np.zeros(JOINT_COUNT, np.float32)
+    for name, place in places.items():
+        joints[INDEX[name]], confidence[INDEX[name]] = place, 1
+    return joints, confidence
+
+
+def _camera(width: int = WIDTH, height: int = HEIGHT, focal: float = 200.0) -> Camera:
+    rotation = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return Camera(k, rotation, -rotation @ np.array([0.0, -4.0, 0.85]), width, height)
+
+
+def _make(colour: tuple[float, float, float], method: str = "static") -> Avatar:
+    torch.manual_seed(5)
+    joints, confidence = _person()
+    avatar = Avatar(AvatarConfig(method, (128, 64), SMALL, texture_size=16), *rest_pose(joints[None], confidence[None]))
+    if avatar.textures is not None:
+        with torch.no_grad():
+            avatar.textures.copy_(torch.tensor(colour)[None, :, None, None].expand_as(avatar.textures))
+    return avatar.eval()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("avatars")
+    made = {"red": _make((0.8, 0.2, 0.1)), "blue": _make((0.1, 0.3, 0.9)), "direct": _make((0, 0, 0), "direct")}
+    for name, avatar in made.items():
+        save_avatar(folder / f"{name}.avatar", avatar)
+    return {name: str(folder / f"{name}.avatar") for name in made}
+
+
+def _instance(path: str, shift: tuple[float, float, float] = (0, 0, 0), factor: float = 1.0) -> AvatarInstance:
+    joints, confidence = _person()
+    return AvatarInstance(path, Path(path).stem, ((joints + np.float32(shift)) * factor).astype(np.float32), confidence)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer("cpu")
+
+
+def _top_down(frame: RenderedFrame) -> dict[str, np.ndarray]:
+    return {name: plane[::-1] for name, plane in frame.planes.items()}
+
+
+def test_planes_have_their_layout_and_agree_with_each_other(files: dict[str, str], renderer: Renderer) -> None:
+    frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"]),)))
+    assert {n: p.shape for n, p in frame.planes.items()} == {n: (HEIGHT, WIDTH, c) for n, c in PLANES.items()}
+    assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in frame.planes.values())
+    p = _top_down(frame)
+    mask = p["mask"][..., 0]
+    assert 0.05 < mask.mean() < 0.4 and mask.max() > 0.99
+    np.testing.assert_array_equal(p["color"][..., 3], mask)
+    solid = mask >= 0.5
+    assert ((p["part"][..., 0] > 0) == solid).all() and (p["depth"][..., 0] < EMPTY_DEPTH)[solid].all()
+    assert (p["depth"][..., 0] == EMPTY_DEPTH)[~solid].all() and (p["uv"][~solid] == 0).all()
+    assert p["depth"][solid].min() > 3.2 and p["depth"][solid].max() < 4.5
+    full = mask > 0.999
+    expected = srgb_to_linear(torch.tensor([0.8, 0.2, 0.1])).numpy()
+    np.testing.assert_allclose(p["color"][full][:, :3], np.broadcast_to(expected, (full.sum(), 3)), atol=2e-3)
+    head = _camera().project(np.array([0, 0, 1.6]))[0].astype(int)
+    assert p["part"][head[1], head[0], 0] in (23, 24)
+    assert set(frame.seconds) == {"avatar", "network", "textures", "compose"}
+
+
+def test_planes_are_written_into_the_caller_s_arrays_and_only_those_asked_for(
+    files: dict[str, str], renderer: Renderer
+) -> None:
+    request = RenderRequest(_camera(), (_instance(files["red"]),), ("color", "depth"))
+    out = {n: np.full((HEIGHT, WIDTH, PLANES[n]), 7, np.float32) for n in ("color", "depth")}
+    frame = renderer.render(request, out)
+    assert frame.planes["color"] is out["color"] and set(frame.planes) == {"color", "depth"}
+    whole = renderer.render(RenderRequest(_camera(), (_instance(files["red"]),)))
+    for name, plane in out.items():
+        np.testing.assert_array_equal(plane, whole.planes[name])
+
+
+def test_the_saved_picture_is_the_frame(files: dict[str, str], renderer: Renderer) -> None:
+    instance = _instance(files["red"])
+    frame = _top_down(renderer.render(RenderRequest(_camera(), (instance,))))
+    picture = render_rgba(renderer.avatar(files["red"]), instance.joints, instance.confidence, _camera())
+    assert picture.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_allclose(picture[..., 3], frame["mask"][..., 0], atol=1e-6)
+    linear = srgb_to_linear(torch.tensor(picture[..., :3])).numpy() * picture[..., 3:]
+    np.testing.assert_allclose(frame["color"][..., :3], linear, atol=1e-5)
+
+
+def test_a_border_shows_what_the_whole_frame_shows_there(files: dict[str, str], renderer: Renderer) -> None:
+    camera, instance = _camera(), _instance(files["red"])
+    whole = _top_down(renderer.render(RenderRequest(camera, (instance,))))
+    part = camera.crop(50, 30, 60, 40, 60, 40)
+    border = _top_down(renderer.render(RenderRequest(part, (instance,))))
+    for name in ("mask", "color", "part"):
+        np.testing.assert_allclose(border[name], whole[name][30:70, 50:110], atol=1e-4)
+
+
+def test_the_nearer_avatar_hides_the_farther_whatever_their_order(files: dict[str, str], renderer: Renderer) -> None:
+    near, far = _instance(files["blue"], (0.1, -0.8, 0)), _instance(files["red"], (-0.1, 0.8, 0))
+    both = _top_down(renderer.render(RenderRequest(_camera(), (near, far))))
+    swapped = _top_down(renderer.render(RenderRequest(_camera(), (far, near))))
+    for name in both:
+        np.testing.assert_allclose(both[name], swapped[name], atol=1e-5)
+    one, two = (_top_down(renderer.render(RenderRequest(_camera(), (i,)))) for i in (near, far))
+    front, behind = one["mask"][..., 0] > 0.999, two["mask"][..., 0] > 0.999
+    assert (front & behind).sum() > 50 and (behind & ~front).sum() > 50
+    np.testing.assert_allclose(both["color"][front], one["color"][front], atol=2e-3)
+    only = (two["mask"][..., 0] > 0.999) & (one["mask"][..., 0] == 0)
+    np.testing.assert_allclose(both["color"][only], two["color"][only], atol=1e-4)
+    np.testing.assert_allclose(both["depth"][front], one["depth"][front], atol=1e-4)
+    union = 1 - (1 - one["mask"]) * (1 - two["mask"])
+    np.testing.assert_allclose(both["mask"], union, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [0.01, 10.0])
+def test_depth_is_in_scene_units_and_the_picture_in_any(
+    files: dict[str, str], renderer: Renderer, factor: float
+) -> None:
+    camera = _camera()
+    plain = renderer.render(RenderRequest(camera, (_instance(files["red"]),))).planes
+    scaled_camera = replace(camera, t=camera.t * factor, near=camera.near * factor)
+    scaled = renderer.render(RenderRequest(scaled_camera, (_instance(files["red"], factor=factor),))).planes
+    np.testing.assert_allclose(scaled["mask"], plain["mask"], atol=2e-2)
+    solid = (plain["mask"] > 0.9) & (scaled["mask"] > 0.9)
+    difference = np.abs(scaled["depth"][solid] / factor - plain["depth"][solid])
+    assert np.quantile(difference, 0.99) < 0.01
+
+
+def test_small_figures_are_averaged_not_sampled(files: dict[str, str], renderer: Renderer) -> None:
+    instance = _instance(files["red"])
+    large = render_rgba(renderer.avatar(files["red"]), instance.joints, instance.confidence, _camera())
+    small = render_rgba(
+        renderer.avatar(files["red"]), instance.joints, instance.confidence, _camera().crop(0, 0, WIDTH, HEIGHT, 40, 30)
+    )
+    averaged = large[..., 3].reshape(30, 4, 40, 4).mean((1, 3))
+    assert np.abs(small[..., 3] - averaged).mean() < 0.01
+
+
+def test_bodies_out_of_view_leave_an_empty_frame_and_a_word(files: dict[str, str], renderer: Renderer) -> None:
+    for shift in ((0, -9, 0), (30, 0, 0)):
+        frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"], shift),)))
+        assert not frame.planes["color"].any() and (frame.planes["depth"] == EMPTY_DEPTH).all()
+        assert frame.warnings == ("red is outside the camera's view.",)
+
+
+def test_a_body_around_the_camera_is_drawn_without_garbage(files: dict[str, str], renderer: Renderer) -> None:
+    frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"], (0, -3.9, 0)),)))
+    assert all(np.isfinite(p).all() for p in frame.planes.values())
+
+
+def test_direct_avatars_have_depth_too(files: dict[str, str], renderer: Renderer) -> None:
+    planes = renderer.render(RenderRequest(_camera(), (_instance(files["direct"]),))).planes
+    solid = planes["mask"] >= 0.5
+    assert (planes["depth"][solid] < 10).all()
+
+
+def test_bad_joints_are_refused(files: dict[str, str], renderer: Renderer) -> None:
+    good = _instance(files["red"])
+    broken = good.joints.copy()
+    broken[INDEX["Neck"]] = np.nan
+    unknown = good.confidence.copy()
+    unknown[INDEX["MidHip"]] = 0
+    cases = {"joints-invalid": replace(good, joints=broken), "joints-missing": replace(good, confidence=unknown),
+             "avatar-missing": replace(good, path=good.path + "x")}  # fmt: skip
+    for code, instance in cases.items():
+        with pytest.raises(BackendError) as caught:
+            renderer.render(RenderRequest(_camera(), (instance,)))
+        assert caught.value.code == code
+    assert renderer.render(RenderRequest(_camera(), (good,))).planes["mask"].any()
+
+
+def test_cancel_is_looked_at(files: dict[str, str], renderer: Renderer) -> None:
+    with pytest.raises(BackendError) as caught:
+        renderer.render(RenderRequest(_camera(), (_instance(files["red"]),)), cancelled=lambda: True)
+    assert caught.value.code == "cancelled"
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path, renderer: Renderer) -> None:
+    path = tmp_path / "changing.avatar"
+    save_avatar(path, _make((1, 0, 0)))
+    first = renderer.avatar(str(path))
+    assert renderer.avatar(str(path)) is first
+    save_avatar(path, _make((0, 1, 0)))
+    os.utime(path, ns=(1, 1))
+    assert renderer.avatar(str(path)) is not first
+
+
+def test_an_unknown_device_is_named() -> None:
+    for wish in ("cuda:99", "abacus"):
+        with pytest.raises(BackendError) as caught:
+            Renderer(wish)
+        assert caught.value.code == "device-missing" and wish in caught.value.message
+
+
+def test_colour_transfer_and_composition() -> None:
+    x = torch.linspace(0, 1, 101)
+    torch.testing.assert_close(linear_to_srgb(srgb_to_linear(x)), x, atol=1e-5, rtol=0)
+    assert srgb_to_linear(torch.tensor(0.5)).item() == pytest.approx(0.2140, abs=1e-4)
+    image, background, alpha = torch.rand(2, 3), torch.rand(2, 3), torch.tensor([0.25, 1.0])
+    torch.testing.assert_close(over(image, alpha, background)[0], 0.25 * image[0] + 0.75 * background[0])
+    torch.testing.assert_close(over(image, alpha, background)[1], image[1])
