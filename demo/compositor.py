@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Joins the set and the avatar in Blender's compositor, and writes the avatar's passes. Runs inside Blender 4.2 to 5.0.
 
-Which of the two is in front is decided per pixel by depth, as Z Combine does. The decision is kept as a matte of its own,
-because the avatar's soft edges (alpha under a half, where Depth is empty) then take the depth of the person beside them
-and stay soft, and because Alpha Over knows premultiplied colours.
+Which of the two is in front is decided per pixel by depth, as Z Combine does. The decision is kept as a matte of its
+own, because the avatar's soft edges (alpha under a half, where Depth is empty) then take the depth of the person beside
+them and stay soft, and because Alpha Over knows premultiplied colours.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def passes(path: Path) -> list[Image.Image]:
         for part in file.parts:
             for name, channel in part.channels.items():
                 prefix = "" if name.count(".") else str(part.name()) + "."
-                channels[(prefix + name).split(".", 1)[0] + "." + name.rsplit(".", 1)[-1]] = np.asarray(channel.pixels, np.float32)
+                channels[(prefix + name).split(".", 1)[0] + "." + name.rsplit(".", 1)[-1]] = np.asarray(
+                    channel.pixels, np.float32
+                )
     found: dict[str, list[np.ndarray]] = {}
     for key, pixels in channels.items():
         found.setdefault(key.split(".")[0], []).append(pixels)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-#: Direction (on the floor) in which the person should look in the middle of the clip: three quarters towards the camera.
-FACING = np.array([0.62, -0.78])
+#: Direction (on the floor) in which the person should look in the middle of the clip.
+FACING = np.array([0.80, -0.60])
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,30 @@ def plan(mid_hip: Array, height: float, frames_per_second: float) -> Layout:
     reach = np.linalg.norm((follow - centre)[:, :2], axis=1).max()
     u = np.linspace(0, 1, count)
     ease = u * u * (3 - 2 * u)
-    angle = np.radians(16 - 30 * ease)
+    angle = np.radians(14 - 22 * ease)
     distance = 2.45 * height * (1 - 0.12 * ease) + 0.35 * min(reach, 2.0)
-    anchor = centre + 0.3 * (follow - centre)
+    anchor = centre + 0.15 * (follow - centre)
     camera = np.stack(
-        [anchor[:, 0] + distance * np.sin(angle), anchor[:, 1] - distance * np.cos(angle), (0.88 - 0.12 * ease) * height], -1
+        [
+            anchor[:, 0] + distance * np.sin(angle),
+            anchor[:, 1] - distance * np.cos(angle),
+            (0.88 - 0.12 * ease) * height,
+        ],
+        -1,
     )
     target = np.stack([follow[:, 0], follow[:, 1], np.full(count, 0.51 * height)], -1)
     margin = 0.55 * height
     return Layout(
         camera, target, 50.0, height, mid_hip[:, :2].min(0) - margin, mid_hip[:, :2].max(0) + margin,
         (
-            _between("column", mid_hip, camera, round(0.2 * (count - 1)), 0.3, height),
-            _between("planter", mid_hip, camera, round(0.5 * (count - 1)), 0.25, height),
+            _between("column", mid_hip, camera, round(0.1 * (count - 1)), 0.25, height),
+            _between("planter", mid_hip, camera, round(0.55 * (count - 1)), 0.25, height),
         ),
     )  # fmt: skip
 
 
 def _between(kind: str, mid_hip: Array, camera: Array, frame: int, share: float, height: float) -> Prop:
-    """A prop on the line from the person to the camera at a frame, moved towards the camera until nobody walks into it."""
+    """A prop on the line from the person to the camera at a frame, moved until nobody walks into it."""
     person, eye = mid_hip[frame, :2], camera[frame, :2]
     for share_ in np.linspace(share, 0.8, 20):
         place = person + share_ * (eye - person)

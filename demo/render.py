@@ -139,7 +139,7 @@ class Demo:
 
     def _stand(self, armature: bpy.types.Object) -> np.ndarray:
         """Bring the person onto the middle of the stage; returns the joints (T, 137, 3) there."""
-        joints, confidence = self._read_all(armature)
+        joints, _ = self._read_all(armature)
         index = self.skeleton.INDEX
         feet = [index[s + n] for s in "LR" for n in ("BigToe", "SmallToe", "Heel")]
         lowest = float(np.percentile(joints[:, feet, 2].min(1), 10))

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from mathutils import Matrix, Vector
 
 
-def pose_to_joints(armature: bpy.types.Object, joints: npt.NDArray[np.float64], index: Mapping[str, int], first: int) -> None:
+def pose_to_joints(
+    armature: bpy.types.Object, joints: npt.NDArray[np.float64], index: Mapping[str, int], first: int
+) -> None:
     """Key every bone so that it ends in the joint it is named after, with the least twist against its parent.
 
     joints: (T, J, 3) in the armature's own axes, bone lengths those of its rest pose; index: joint name to row.

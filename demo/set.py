@@ -38,14 +38,22 @@ def build_set(scene: bpy.types.Scene, plan: stage.Layout) -> None:
     door_x = middle + 0.9 * unit
     build.box("Door frame", (door_x, back - 0.03, 1.16 * unit), (1.3 * unit, 0.12, 2.32 * unit), trim)
     for side in (-1, 1):
-        build.box("Door", (door_x + side * 0.27 * unit, back - 0.07, 1.08 * unit), (0.52 * unit, 0.1, 2.16 * unit), door)
+        build.box(
+            "Door", (door_x + side * 0.27 * unit, back - 0.07, 1.08 * unit), (0.52 * unit, 0.1, 2.16 * unit), door
+        )
         for z in (0.55, 1.5):
-            build.box("Panel", (door_x + side * 0.27 * unit, back - 0.125, z * unit), (0.34 * unit, 0.03, 0.72 * unit), door)
+            build.box(
+                "Panel", (door_x + side * 0.27 * unit, back - 0.125, z * unit), (0.34 * unit, 0.03, 0.72 * unit), door
+            )
 
     build.bench((middle - 1.35 * unit, back - 0.42 * unit), unit, wood, trim)
-    for k, (x, y, side, turn) in enumerate(((0.35, 0.45, 0.46, 0.3), (0.95, 0.36, 0.36, -0.2), (0.42, 0.42, 0.32, 0.75))):
+    for k, (x, y, side, turn) in enumerate(
+        ((0.35, 0.45, 0.46, 0.3), (0.95, 0.36, 0.36, -0.2), (0.42, 0.42, 0.32, 0.75))
+    ):
         z = side / 2 if k < 2 else 0.46 + side / 2
-        build.box("Crate", (left + x * unit, back - y * unit, z * unit), (side * unit,) * 3, wood, turn=turn, bevel=0.02)
+        build.box(
+            "Crate", (left + x * unit, back - y * unit, z * unit), (side * unit,) * 3, wood, turn=turn, bevel=0.02
+        )
     build.pot((right - 1.1 * unit, back - 0.5 * unit), unit, clay, leaf, seed=3)
 
     for prop in plan.props:
@@ -133,7 +141,9 @@ class _Builder:
               material: bpy.types.Material, around: int = 40) -> bpy.types.Object:  # fmt: skip
         """A turned body: profile is (radius, height) from the bottom up."""
         vertices = [
-            (r * math.cos(a), r * math.sin(a), z) for r, z in profile for a in np.linspace(0, 2 * math.pi, around, endpoint=False)
+            (r * math.cos(a), r * math.sin(a), z)
+            for r, z in profile
+            for a in np.linspace(0, 2 * math.pi, around, endpoint=False)
         ]
         faces = [
             (k * around + i, k * around + (i + 1) % around, (k + 1) * around + (i + 1) % around, (k + 1) * around + i)
@@ -148,18 +158,29 @@ class _Builder:
         return item
 
     def column(self, place: Sequence[float], unit: float, material: bpy.types.Material) -> None:
-        profile = [(0.2, 0), (0.2, 0.12), (0.165, 0.13), (0.15, 0.22), (0.125, 0.25), (0.118, 1.6), (0.112, 3.4), (0.19, 3.6)]
+        profile = [
+            (0.15, 0),
+            (0.15, 0.1),
+            (0.125, 0.11),
+            (0.115, 0.18),
+            (0.092, 0.2),
+            (0.088, 1.6),
+            (0.084, 3.4),
+            (0.15, 3.6),
+        ]
         self.lathe("Column", place, [(r * unit, z * unit) for r, z in profile], material)
 
     def planter(self, place: Sequence[float], angle: float, unit: float, box: bpy.types.Material,
                 leaf: bpy.types.Material) -> None:  # fmt: skip
-        size = (0.8 * unit, 0.26 * unit, 0.34 * unit)
+        size = (0.7 * unit, 0.24 * unit, 0.3 * unit)
         self.box("Planter", (place[0], place[1], size[2] / 2), size, box, turn=angle, bevel=0.02)
-        for k, x in enumerate(np.linspace(-0.3, 0.3, 4)):
+        for k, x in enumerate(np.linspace(-0.25, 0.25, 4)):
             spot = (place[0] + x * unit * math.cos(angle), place[1] + x * unit * math.sin(angle), size[2] - 0.02)
             self.plant(spot, 0.26 * unit, 34, leaf, seed=k)
 
-    def pot(self, place: Sequence[float], unit: float, clay: bpy.types.Material, leaf: bpy.types.Material, seed: int) -> None:
+    def pot(
+        self, place: Sequence[float], unit: float, clay: bpy.types.Material, leaf: bpy.types.Material, seed: int
+    ) -> None:
         profile = [(0.16, 0), (0.24, 0.4), (0.27, 0.42), (0.27, 0.5), (0.22, 0.5), (0.21, 0.44)]
         self.lathe("Pot", place, [(r * unit, z * unit) for r, z in profile], clay)
         self.plant((place[0], place[1], 0.44 * unit), 0.95 * unit, 90, leaf, seed)

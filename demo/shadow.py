@@ -46,7 +46,11 @@ def _ellipsoid(name: str) -> bpy.types.Object:
     rings = [(np.sin(p), np.cos(p)) for p in np.linspace(0, np.pi, 9)]
     turns = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 16, endpoint=False)]
     vertices = [(r * x, r * y, z) for r, z in rings for x, y in turns]
-    faces = [(16 * k + i, 16 * k + (i + 1) % 16, 16 * k + 16 + (i + 1) % 16, 16 * k + 16 + i) for k in range(8) for i in range(16)]
+    faces = [
+        (16 * k + i, 16 * k + (i + 1) % 16, 16 * k + 16 + (i + 1) % 16, 16 * k + 16 + i)
+        for k in range(8)
+        for i in range(16)
+    ]
     data = bpy.data.meshes.new(name)
     data.from_pydata(vertices, [], faces)
     data.polygons.foreach_set("use_smooth", [True] * len(data.polygons))

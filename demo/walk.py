@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A procedural walk for any body, from its rest joints alone.
 
-Feet are planted and roll from heel to toe without sliding, knees come from two-bone inverse kinematics, the pelvis rides as
-high as both legs allow (which gives its bob), sways over the standing foot and turns with the leading leg; shoulders and
-arms swing against it. Bone lengths are those of the rest skeleton, so that the walk fits the person. Phases and angles
-follow the usual gait tables (heel strike at 0, toe-off at 61 % of the cycle).
+Feet are planted and roll from heel to toe without sliding, knees come from two-bone inverse kinematics, the pelvis
+rides as high as both legs allow (which gives its bob), sways over the standing foot and turns with the leading leg;
+shoulders and arms swing against it. Bone lengths are those of the rest skeleton, so that the walk fits the person.
+Phases and angles follow the usual gait tables (heel strike at 0, toe-off at 61 % of the cycle).
 
 Axes as everywhere: metres, Z up; at heading 0 the person walks towards -Y.
 """
@@ -125,7 +125,9 @@ def _planted(body: _Body, side: str, phase: float) -> Array:
     return np.asarray(pivot - _rotation("x", -pitch) @ pivot)
 
 
-def _foot(body: _Body, style: Style, side: str, t: float, heading: float, curvature: float) -> tuple[Array, Array, float]:
+def _foot(
+    body: _Body, style: Style, side: str, t: float, heading: float, curvature: float
+) -> tuple[Array, Array, float]:
     """Ankle (3,), rotation (3, 3) of the foot, and phase of its leg, at time t."""
     cycles = t / style.cycle + (0.25 if side == "L" else 0.75)
     step, phase = int(np.floor(cycles)), cycles % 1.0
@@ -144,7 +146,7 @@ def _foot(body: _Body, style: Style, side: str, t: float, heading: float, curvat
     pitch = _rotation("x", -_keyed(_PITCH, phase))
     if phase <= STANCE:
         return here + turn @ _planted(body, side, phase), turn @ pitch, phase
-    # Swing: a Hermite curve from toe-off to the next strike with the foot's own speeds at both ends, lifted in the middle.
+    # Swing: a Hermite curve from toe-off to the next strike with the foot's own speeds at both ends, lifted.
     u, tiny, span = (phase - STANCE) / (1 - STANCE), 1e-3, 1 - STANCE
     start, end = here + turn @ _planted(body, side, STANCE), ahead + turn_ahead @ _planted(body, side, 0.0)
     v0 = turn @ (_planted(body, side, STANCE) - _planted(body, side, STANCE - 0.05)) / 0.05 * span
@@ -152,7 +154,9 @@ def _foot(body: _Body, style: Style, side: str, t: float, heading: float, curvat
     u2, u3 = u * u, u * u * u
     ankle = (2 * u3 - 3 * u2 + 1) * start + (u3 - 2 * u2 + u) * v0 + (3 * u2 - 2 * u3) * end + (u3 - u2) * v1
     ankle[2] += 0.035 * body.leg * np.sin(np.pi * u) ** 2
-    mixed = _rotation("z", np.degrees(heading + curvature * (step - (0.25 if side == "L" else 0.75) + STRIKE_AHEAD + u) * stride))
+    mixed = _rotation(
+        "z", np.degrees(heading + curvature * (step - (0.25 if side == "L" else 0.75) + STRIKE_AHEAD + u) * stride)
+    )
     return ankle, mixed @ pitch, phase
 
 
@@ -230,7 +234,11 @@ def _pose(body: _Body, style: Style, t: float, height: float, heading: float, cu
 
         # The arm swings with the other leg; the elbow bends as the arm comes forward.
         swing = -np.cos(left) * sign  # 1 when this arm is foremost
-        upper = _rotation("y", -sign * style.arm_out) @ _rotation("x", -(style.arm_swing * swing + 2)) @ np.array([0, 0, -1.0])
+        upper = (
+            _rotation("y", -sign * style.arm_out)
+            @ _rotation("x", -(style.arm_swing * swing + 2))
+            @ np.array([0, 0, -1.0])
+        )
         bent = _rotation("x", -(style.elbow + 0.6 * style.arm_swing * swing))
         lower = _rotation("z", -8 * sign) @ (bent @ (_rotation("y", 0.55 * sign * style.arm_out) @ upper))
         shoulder = neck + chest @ (body[f"{side}Shoulder"] - body["Neck"])

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from neural_avatar import __version__
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -71,7 +72,9 @@ def _breaches(room: str, outside: set[str], inside: set[str]) -> list[str]:
         for level, module in _imports(path):
             if level == 0 and module.split(".")[0] not in outside | STDLIB:
                 breaches.append(f"{name}: import {module}")
-            if level and not any(module == room_ or module.startswith(room_ + ".") for room_ in inside | {"__version__"}):
+            if level and not any(
+                module == room_ or module.startswith(room_ + ".") for room_ in inside | {"__version__"}
+            ):
                 breaches.append(f"{name}: relative import of {module}")
     return breaches
 
@@ -109,7 +112,9 @@ def test_one_version_everywhere() -> None:
 
 def test_every_source_file_states_its_license() -> None:
     sources = [p for p in extension.source_files(tracked_only=False) if p.suffix in (".py", ".sh") or p.name == "run"]
-    silent = [str(p) for p in sources if "SPDX-License-Identifier: GPL-3.0-or-later" not in (ROOT / p).read_text("utf-8")]
+    silent = [
+        str(p) for p in sources if "SPDX-License-Identifier: GPL-3.0-or-later" not in (ROOT / p).read_text("utf-8")
+    ]
     assert silent == []
 
 
@@ -154,7 +159,7 @@ def test_wheel_holds_backend_and_training_but_no_tests(tmp_path: Path) -> None:
 
 
 def test_environment_is_made_again_after_a_killed_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without its marker file, as a kill leaves it, is thrown away and made anew; a whole one is kept."""
+    """An environment without its marker file, as a kill leaves it, is made anew; a whole one is kept."""
     monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
     monkeypatch.setattr(environments, "requirements", lambda name: ["pip"])  # nothing that needs the network
     python = environments.environment("backend")

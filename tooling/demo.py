@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from .environments import BLENDERS, ROOT, SetupError, environment
 from .extension import build_zip
@@ -68,7 +69,7 @@ def _empty(out: Path) -> None:
 def _render(
     folder: Path, archive: Path, out: Path, frames: int, size: int, bpy_python: Path, backend: Path, bvh: Path | None,
     avatar: Path | None,
-) -> dict[str, dict[str, float]] | None:  # fmt: skip
+) -> dict[str, Any] | None:  # fmt: skip
     """Run Blender with a configuration of its own; None when it has failed, and has said why."""
     report = folder / "result.json"
     options = {
@@ -84,5 +85,5 @@ def _render(
     if code or not report.is_file():
         print(f"Blender ended with code {code}; its log is {out / 'blender.log'}")
         return None
-    result: dict[str, dict[str, float]] = json.loads(report.read_text("utf-8"))
+    result: dict[str, Any] = json.loads(report.read_text("utf-8"))
     return result

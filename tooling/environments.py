@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The project's Python environments: where they lie, what is in them, how they are made.
 
-One holds torch (backend, training, tests), one for each Blender holds `bpy` with the numpy that Blender has. They lie in
-the user's cache folder, named by a hash of what is in them, so that all checkouts share them, a change of requirements
-makes a new one, and nothing in them points at a checkout.
+One holds torch (backend, training, tests), one for each Blender holds `bpy` with the numpy that Blender has. They lie
+in the user's cache folder, named by a hash of what is in them, so that all checkouts share them, a change of
+requirements makes a new one, and nothing in them points at a checkout.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 #: The Blenders that the add-on is tested with, as Python modules.
 BLENDERS = {"4.2": "4.2.23", "4.5": "4.5.15", "5.0": "5.0.1"}
 
-#: One torch for everyone's tests: a looser pin may bring builds of several gigabytes. The code itself runs on 2.11 to 2.13.
+#: One torch for everyone's tests: a looser pin may bring gigabytes. The code itself runs on 2.11 to 2.13.
 TORCH = "torch==2.13.0"
 
 #: Shared libraries that `bpy` opens at import on Linux, and the Debian and Ubuntu packages that bring them.
 SYSTEM_LIBRARIES = {
-    "Xrender": "libxrender1", "Xxf86vm": "libxxf86vm1", "Xfixes": "libxfixes3", "Xi": "libxi6", "xkbcommon": "libxkbcommon0",
+    "Xrender": "libxrender1", "Xxf86vm": "libxxf86vm1", "Xfixes": "libxfixes3", "Xi": "libxi6",
+    "xkbcommon": "libxkbcommon0",
     "SM": "libsm6", "GL": "libgl1", "gomp": "libgomp1",
 }  # fmt: skip
 
@@ -103,7 +104,7 @@ def names() -> list[str]:
 
 
 def _make(name: str, folder: Path, wanted: list[str]) -> None:
-    """Build the environment. A virtual environment cannot be moved, so a marker file written last says that it is whole."""
+    """Build the environment. It cannot be moved once made, so a marker file, written last, says that it is whole."""
     started = time.monotonic()
     print(f"Making the environment '{name}' in {folder} (once; this takes some minutes) …", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,8 +112,8 @@ def _make(name: str, folder: Path, wanted: list[str]) -> None:
     install = [str(python_of(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
     if subprocess.run(install, stdin=subprocess.DEVNULL).returncode:
         raise SetupError(
-            f"pip could not install {', '.join(wanted)} (its reason stands above): mend that, often the network or the free "
-            f"space in {folder.parent}, and run the command again."
+            f"pip could not install {', '.join(wanted)} (its reason stands above): mend that, often the network or the "
+            f"free space in {folder.parent}, and run the command again."
         )
     print(f"  made in {time.monotonic() - started:.0f} s", flush=True)
 

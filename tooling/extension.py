@@ -27,7 +27,9 @@ def source_files(tracked_only: bool) -> list[Path]:
         names = [Path(name) for name in listed.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
         names = [p.relative_to(ROOT) for p in ROOT.rglob("*") if p.is_file()]
-        names = [p for p in names if p.parts[0] not in _NOT_SOURCE and "__pycache__" not in p.parts and p.name[0] != "."]
+        names = [
+            p for p in names if p.parts[0] not in _NOT_SOURCE and "__pycache__" not in p.parts and p.name[0] != "."
+        ]
     return sorted({name for name in names if (ROOT / name).is_file()})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from .environments import ROOT
 from .extension import export
 
-#: Name of each linter and its command line after the interpreter; False: in the checkout, True: beside the package's copy.
+#: Name of each linter and its command line after the interpreter; True: it sees the package's copy.
 LINTERS: dict[str, tuple[bool, list[str]]] = {
     "ruff": (False, ["-m", "ruff", "check", "."]),
     "mypy": (True, ["-m", "mypy", "--config-file", "neural_avatar/pyproject.toml", "-p", "neural_avatar"]),
