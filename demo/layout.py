@@ -73,7 +73,7 @@ def plan(mid_hip: Array, height: float, frames_per_second: float) -> Layout:
     u = np.linspace(0, 1, count)
     ease = u * u * (3 - 2 * u)
     angle = np.radians(14 - 22 * ease)
-    distance = 2.45 * height * (1 - 0.12 * ease) + 0.35 * min(reach, 2.0)
+    distance = 2.3 * height * (1 - 0.12 * ease) + 0.35 * min(reach, 2.0)
     anchor = centre + 0.15 * (follow - centre)
     camera = np.stack(
         [

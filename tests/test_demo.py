@@ -150,8 +150,8 @@ def _check(out: Path, frames: int) -> None:
 
 
 @pytest.mark.slow
-def test_demo_walk(bpy_python: Path, tmp_path: Path) -> None:
-    version = bpy_python.parent.parent.name.removeprefix("bpy-")[:3]
+def test_demo_walk(bpy_python: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    version = request.node.callspec.params["bpy_python"]
     said = _demo(tmp_path, "--frames", "6", "--blender", version)
     assert "demo.mp4" in said and "render the frames" in said
     _check(tmp_path, 6)
