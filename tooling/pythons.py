@@ -33,8 +33,8 @@ def find_python() -> str:
             return found
     raise LookupError(
         "Neural Avatar needs Python 3.11 (the one inside Blender 4.2 to 5.0) with its venv module, and found none: "
-        "install it (on Debian and Ubuntu the packages python3.11 and python3.11-venv; or uv, which then brings it) and "
-        "run this command again."
+        "install it (on Debian and Ubuntu the packages python3.11 and python3.11-venv; or uv, which then brings it), "
+        "and run this command again."
     )
 
 
