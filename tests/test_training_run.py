@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training as a user runs it: the command, in processes of its own, on real footage; interrupted, killed, resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from neural_avatar.neural_backend.avatar_file import load_avatar
+from neural_avatar.neural_backend.interface.messages import BackendError
+from neural_avatar.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from neural_avatar.training.commands import add_commands
+from neural_avatar.training.config import TrainConfig
+
+#: A run of a few seconds: small pictures, one camera, hardly any proxy fitting.
+SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
+         "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
+
+
+def command(root: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start `neural-avatar ARGUMENTS` in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, str(root), *map(str, arguments)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(root: Path, *arguments: object, code: int = 0) -> str:
+    """Run it to its end; returns what it said."""
+    process = command(root, *arguments)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == code, said
+    return said
+
+
+def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """Wait until ``ready()``, or fail when the process ends first."""
+    while not ready():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail(f"it ended with {process.returncode}: {process.communicate()[0]}")
+
+
+def weights(avatar: Path) -> dict[str, torch.Tensor]:
+    """The exact float32 state of a finished run."""
+    checkpoint = read_checkpoint(avatar.with_name(avatar.name + ".train"))
+    assert checkpoint is not None and checkpoint.state["run"]["finished"]
+    return {k: v for k, v in checkpoint.tensors.items() if k.startswith(("weights/", "mean/", "moments/"))}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    """Whether two states are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of 16 steps."""
+    avatar = tmp_path_factory.mktemp("run") / "person.avatar"
+    run(root, "train", footage, "-o", avatar, "--steps", 16, *SMALL, "--license", "test licence")
+    return avatar
+
+
+def test_a_run_leaves_an_avatar_its_log_and_a_growing_preview(finished: Path) -> None:
+    avatar = load_avatar(finished)
+    assert avatar.config.method == "textured-proxy" and avatar.config.size == (64, 32)
+    folder = finished.with_name("person.avatar.train")
+    rows = list(csv.DictReader((folder / "log.csv").open()))
+    assert rows and all(float(row["loss"]) > 0 for row in rows) and any(row["preview_psnr"] for row in rows)
+    preview = cv2.imread(str(folder / "preview.png"))
+    assert preview.shape[0] == 64 * len(list((folder / "preview").glob("*.png"))) and preview.shape[1] == 32 * 9
+    assert json.loads((folder / "config.json").read_text())["seed"] == 5
+
+
+def test_the_header_tells_how_it_was_made(root: Path, finished: Path) -> None:
+    said = json.loads(run(root, "info", finished, "--json"))
+    assert said["license"] == "test licence"
+    assert said["provenance"]["config"]["method"] == "textured-proxy" and said["provenance"]["steps"] == 16
+    assert said["provenance"]["datasets"] == ["rendered_human"]
+    assert "L1" in said["provenance"]["image_loss"]
+
+
+def test_a_finished_run_is_not_done_again(root: Path, footage: Path, finished: Path) -> None:
+    before = finished.stat().st_mtime_ns
+    assert "finished" in run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL)
+    assert finished.stat().st_mtime_ns == before
+
+
+def test_other_options_or_data_are_refused(root: Path, footage: Path, finished: Path) -> None:
+    said = run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL, "--lr", "0.002", code=1)
+    assert "--lr was 0.001, now 0.002" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_resuming_gives_the_same_weights(
+    root: Path, footage: Path, finished: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    avatar = tmp_path / "person.avatar"
+    # A checkpoint after each step, so that a kill loses little; how often they are written must not change the result.
+    options = ("train", footage, "-o", avatar, "--steps", 16, *SMALL, "--checkpoint-minutes", "0")
+    process = command(root, *options)
+    log = tmp_path / "person.avatar.train" / "log.csv"
+    wait_for(process, lambda: log.exists() and log.read_text().count("\n") > 3)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=300)
+    stopped = read_checkpoint(log.parent)
+    assert stopped is not None and not avatar.exists(), said
+    if number == signal.SIGINT:
+        assert process.returncode == 130 and "resumes it" in said
+    assert 0 <= stopped.state["run"]["step"] < 16
+    assert f"Resuming at step {stopped.state['run']['step']}." in run(root, *options)
+    assert same(weights(avatar), weights(finished))
+    steps = [int(row["step"]) for row in csv.DictReader(log.open())]
+    assert steps == sorted(set(steps))
+
+
+def test_the_same_seed_gives_the_same_and_another_another(
+    root: Path, footage: Path, finished: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.avatar"
+    run(root, "train", footage, "-o", other, "--steps", 16, *SMALL, "--seed", 6)
+    assert not same(weights(other), weights(finished))
+
+
+@pytest.mark.parametrize("method", ["textured", "direct", "direct-proxy", "static"])
+def test_every_method_trains_and_evaluates(root: Path, footage: Path, tmp_path: Path, method: str) -> None:
+    avatar, report = tmp_path / "a.avatar", tmp_path / "a.json"
+    said = run(root, "train", footage, "-o", avatar, "--steps", 8, *SMALL, "--method", method, "--no-skips")
+    if method in ("textured", "static"):
+        assert "texels were seen" in said
+    shown = tmp_path / "pictures"
+    run(root, "evaluate", avatar, footage, "--split", "test_far", "--every", 10, "--json", report, "--pictures", shown)
+    found = json.loads(report.read_text())
+    assert found["all"]["frames"] == 4 and {f["camera"] for f in found["frames"]} == {"cam03", "cam06"}
+    assert {f["split"] for f in found["frames"]} == {"test_far"}
+    assert list(shown.glob("worst0_*.png"))
+    if method == "static":
+        assert found["all"]["mask_iou"] > 0.6 and found["all"]["psnr"] > 15
+
+
+def test_a_network_can_come_from_another_avatar(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
+    avatar = tmp_path / "b.avatar"
+    run(root, "train", footage, "-o", avatar, "--steps", 1, *SMALL, "--init-from", finished, "--lr", "0.000001")
+    own, other = load_avatar(avatar), load_avatar(finished)
+    pairs = zip(own.generator.parameters(), other.generator.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+    said = run(root, "train", footage, "-o", tmp_path / "c.avatar", "--steps", 1, *SMALL, "--method", "direct",
+               "--init-from", finished, code=1)  # fmt: skip
+    assert "--method textured-proxy" in said
+
+
+def test_a_loss_that_is_no_number_goes_back_to_the_checkpoint(tmp_path: Path, footage: Path) -> None:
+    from neural_avatar.training import initialise, runs
+    from neural_avatar.training.batches import BatchSource
+    from neural_avatar.training.crops import Augmentation
+    from neural_avatar.training.dataset import read_dataset
+    from neural_avatar.training.trainer import Trainer
+
+    config = TrainConfig(steps=8, size=64, batch=1, texture_size=16, cameras=("cam00",), image_loss="fallback")
+    data = read_dataset(footage)
+    avatar = initialise.new_avatar(config, [data])
+    shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[:4]])
+    source = BatchSource(shots, 1, 0, Augmentation(), torch.device("cpu"))
+    trainer = Trainer(config, avatar, source, runs.make_image_loss(config)[0], tmp_path, source.fingerprint())
+    trainer.step()
+    trainer.save()
+    good = trainer.export_weights()
+    with torch.no_grad():
+        next(iter(avatar.parameters())).fill_(float("nan"))
+    assert trainer.step() == {}
+    assert trainer.state.step == 1 and trainer.state.rate_scale == 0.5 and trainer.state.rollbacks == 1
+    assert same(good, trainer.export_weights())
+    assert trainer.step()["loss"] > 0
+    source.close()
+
+
+def test_the_previous_checkpoint_survives_a_torn_one(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, Checkpoint({"a": torch.full((3,), float(step))}, {"step": step}))
+    newest = tmp_path / "checkpoint.safetensors"
+    newest.write_bytes(newest.read_bytes()[:40])
+    found = read_checkpoint(tmp_path)
+    assert found is not None and found.state["step"] == 1 and found.tensors["a"][0] == 1
+    (tmp_path / "checkpoint.previous.safetensors").write_bytes(b"")
+    with pytest.raises(BackendError, match="--restart"):
+        read_checkpoint(tmp_path)
+
+
+def test_vgg_weights_are_read_safely(tmp_path: Path) -> None:
+    from neural_avatar.training.losses import PerceptualImageLoss
+    from neural_avatar.training.runs import make_image_loss
+
+    torch.manual_seed(0)
+    shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
+    state = {f"features.{i}.weight": torch.randn(o, n, 3, 3) * 0.05 for i, (o, n) in shapes.items()}
+    state |= {f"features.{i}.bias": torch.zeros(o) for i, (o, _) in shapes.items()}
+    torch.save(state, tmp_path / "vgg.pth")
+    save_file(state, tmp_path / "vgg.safetensors")
+    image, truth = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
+    values = []
+    for name in ("vgg.pth", "vgg.safetensors"):
+        loss, title = make_image_loss(TrainConfig(image_loss="vgg", vgg_weights=str(tmp_path / name)))
+        assert isinstance(loss, PerceptualImageLoss) and "VGG19" in title
+        values.append(float(loss(image, truth).detach()))
+        assert float(loss(truth, truth)) == 0
+    assert values[0] == values[1] > 0
+    torch.save({"x": Path("code")}, tmp_path / "evil.pth")
+    for bad in ("evil.pth", "none.pth"):
+        with pytest.raises(BackendError, match="VGG"):
+            make_image_loss(TrainConfig(image_loss="vgg", vgg_weights=str(tmp_path / bad)))
+
+
+def test_bad_options_are_told_in_a_sentence(root: Path, footage: Path, tmp_path: Path) -> None:
+    for options, words in (
+        (("--size", "100"), "multiple of 32"),
+        (("--steps", "5", "--minutes", "1"), "one budget"),
+        (("--init-from", tmp_path / "none.avatar", "--steps", "1"), "none.avatar"),
+        (("--image-loss", "vgg", "--vgg-weights", tmp_path / "none.pth", "--steps", "1"), "none.pth"),
+    ):
+        said = run(root, "train", footage, "-o", tmp_path / "x.avatar", *options, code=1)
+        assert words in said and "Traceback" not in said
+    assert "no dataset folder" in run(root, "train", tmp_path / "no", "-o", tmp_path / "x.avatar", code=1)
+
+
+def test_every_field_of_the_config_is_an_option() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers())
+    options = parser.parse_args(["train", "d", "-o", "x.avatar"])
+    assert set(TrainConfig().as_dict()) <= set(vars(options))
