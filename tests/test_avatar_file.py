@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from neural_avatar.neural_backend.avatar import METHODS, Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import load_avatar, make_header, save_avatar
 from neural_avatar.neural_backend.interface.avatar_header import METADATA_KEY, read_header
@@ -124,11 +125,10 @@ def test_the_header_is_read_without_torch(tmp_path: Path, root: Path) -> None:
     save_avatar(path, _avatar())
     code = f"""
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("neural_avatar", r"{root / "__init__.py"}", submodule_search_locations=[r"{root}"])
-module = importlib.util.module_from_spec(spec); sys.modules["neural_avatar"] = module; spec.loader.exec_module(module)
-from neural_avatar.neural_backend.interface.avatar_header import read_header
-assert read_header(r"{path}").method == "textured-proxy"
-assert not {{"torch", "safetensors"}} & set(sys.modules)
+spec = importlib.util.spec_from_file_location("neural_avatar", r"{root / "__init__.py"}",
+submodule_search_locations=[r"{root}"]) module = importlib.util.module_from_spec(spec); sys.modules["neural_avatar"] =
+module; spec.loader.exec_module(module) from neural_avatar.neural_backend.interface.avatar_header import read_header
+assert read_header(r"{path}").method == "textured-proxy" assert not {{"torch", "safetensors"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=120)
 

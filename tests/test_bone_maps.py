@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
 from neural_avatar.neural_backend.bone_maps import BODY_HALF_WIDTH, CHANNELS, draw_bones
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.skeleton import BODY_BONES, BONE_CHANNELS, INDEX, JOINT_COUNT

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.interface.body import REQUIRED_JOINTS, body_frames
 from neural_avatar.neural_backend.interface.camera import Camera
@@ -25,8 +26,9 @@ def standing() -> tuple[np.ndarray, np.ndarray]:
         "MidHip": (0, 0, 0.95), "Neck": (0, 0, 1.45), "LShoulder": (0.17, 0, 1.43), "RShoulder": (-0.17, 0, 1.43),
         "LElbow": (0.30, 0.05, 1.20), "RElbow": (-0.25, 0.02, 1.16), "LWrist": (0.35, -0.18, 1.10),
         "RWrist": (-0.30, -0.02, 0.92), "LHip": (0.09, 0, 0.93), "RHip": (-0.09, 0, 0.93), "LKnee": (0.11, -0.08, 0.50),
-        "RKnee": (-0.10, 0, 0.49), "LAnkle": (0.11, 0.05, 0.09), "RAnkle": (-0.10, 0.03, 0.07), "Nose": (0, -0.12, 1.58),
-        "LEye": (0.03, -0.10, 1.62), "REye": (-0.03, -0.10, 1.62), "LEar": (0.075, -0.01, 1.61), "REar": (-0.075, -0.01, 1.61),
+        "RKnee": (-0.10, 0, 0.49), "LAnkle": (0.11, 0.05, 0.09), "RAnkle": (-0.10, 0.03, 0.07),
+        "Nose": (0, -0.12, 1.58), "LEye": (0.03, -0.10, 1.62), "REye": (-0.03, -0.10, 1.62), "LEar": (0.075, -0.01, 1.61),
+        "REar": (-0.075, -0.01, 1.61),
         "LBigToe": (0.10, -0.12, 0.02), "LSmallToe": (0.15, -0.09, 0.02), "LHeel": (0.11, 0.10, 0.03),
         "RBigToe": (-0.09, -0.14, 0.0), "RSmallToe": (-0.14, -0.11, 0.0), "RHeel": (-0.10, 0.08, 0.01),
     }  # fmt: skip
@@ -56,7 +58,8 @@ def _maps(avatar: Avatar, camera: Camera, factor: float = 1.0) -> ProxyMaps:
 
 
 def _marched_depth(avatar: Avatar, camera: Camera, u: float, v: float) -> float:
-    """Depth along the ray of a pixel at which it first lies inside a capsule, by small steps; inf when it never does."""
+    """Depth along the ray of a pixel at which it first lies inside a capsule, by small steps; inf when it never
+    does."""
     joints, confidence = standing()
     scale = avatar.scale_of(joints[None], confidence[None])
     frames = body_frames(joints[None] / scale, confidence[None], avatar.rest_frames)
@@ -140,7 +143,7 @@ def test_an_orthographic_camera_is_a_long_lens_far_away(avatar: Avatar) -> None:
 
 
 def test_absent_hands_feet_and_head_take_their_rest_places(avatar: Avatar) -> None:
-    joints, confidence = standing()
+    joints, _ = standing()
     keep = {*REQUIRED_JOINTS, "LElbow", "RElbow", "LWrist", "RWrist", "LKnee", "RKnee", "LAnkle", "RAnkle"}
     known = np.array([name in keep for name in INDEX])
     frames = body_frames(np.where(known[:, None], joints, np.nan)[None], known[None].astype(float), avatar.rest_frames)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+
 from neural_avatar.neural_backend.textures import sample_dominant, sample_pictures, sample_textures
 
 

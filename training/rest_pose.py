@@ -93,4 +93,4 @@ def rest_pose(joints: npt.ArrayLike, confidence: npt.ArrayLike) -> tuple[Array, 
         back = np.cross(across, down) * mirror[0]
         place(JOINTS[first : first + 21], f"{s}Wrist", hand, np.stack([across, back, down]))
     rest[:, 2] -= rest[: len(JOINTS) - 70, 2].min()
-    return rest, (c > 0).any(0).astype(np.float64)
+    return rest, np.asarray((c > 0).any(0), np.float64)
