@@ -23,8 +23,8 @@ def register() -> None:
             bpy.utils.register_class(cls)
         if hasattr(module, "register"):
             module.register()
-    # What is still registered when the interpreter ends crashes Blender 4.2 and hangs 4.5, and not every way out of Blender disables
-    # its add-ons first.
+    # What is still registered when the interpreter ends crashes Blender 4.2 and hangs 4.5, and not every way out of
+    # Blender disables its add-ons first.
     atexit.register(unregister)
 
 

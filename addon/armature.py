@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bpy
 import numpy as np
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 _SHORTEST = 1e-3
 
 
-def create(context: bpy.types.Context, name: str, header: AvatarHeader, path: str) -> bpy.types.Object:
-    """Add an armature with the avatar's rest joints, standing on the floor, with the avatar set; makes it the active object."""
+def create(context: Any, name: str, header: AvatarHeader, path: str) -> Any:
+    """Add an armature with the avatar's rest joints, standing on the floor, with the avatar set; makes it the active
+    object."""
     joints = np.asarray(header.rest_joints, np.float64)
     known = np.asarray(header.rest_confidence) > 0
     data = bpy.data.armatures.new(name)
-    obj = bpy.data.objects.new(name, data)
+    obj: Any = bpy.data.objects.new(name, data)
     context.collection.objects.link(obj)
     for other in context.selected_objects:
         other.select_set(False)
@@ -68,7 +69,7 @@ def _tree() -> list[tuple[int, int]]:
     for side, bones in (("L", LEFT_HAND_BONES), ("R", RIGHT_HAND_BONES)):
         wrist = INDEX[f"{side}Wrist"]
         pairs.update({b: wrist if JOINTS[a].endswith("Hand_Wrist") else a for a, b in bones})
-    pairs.update({i: INDEX["Nose"] for i in range(FACE, len(JOINTS))})
+    pairs.update(dict.fromkeys(range(FACE, len(JOINTS)), INDEX["Nose"]))
     ordered: list[tuple[int, int]] = []
     reached = {INDEX["MidHip"]}
     while pairs:

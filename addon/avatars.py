@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..neural_backend.interface.avatar_header import AvatarHeader
 
 
-def carries_avatar(obj: bpy.types.Object) -> bool:
+def carries_avatar(obj: Any) -> bool:
     """Is this an armature with an avatar file set?"""
     return obj.type == "ARMATURE" and bool(obj.original.neural_avatar.avatar_path)
 
 
-def absolute_path(obj: bpy.types.Object) -> str:
+def absolute_path(obj: Any) -> str:
     """The avatar file of an armature; ``//`` means the folder of the blend file that the armature comes from."""
     original = obj.original
     path: str = original.neural_avatar.avatar_path
@@ -43,7 +43,9 @@ def header(path: str) -> AvatarHeader:
         stat = os.stat(path)
     except OSError as error:
         raise BackendError(
-            "avatar-missing", f"There is no avatar file '{path}': choose it again in the armature's Neural Avatar panel.", str(error)
+            "avatar-missing",
+            f"There is no avatar file '{path}': choose it again in the armature's Neural Avatar panel.",
+            str(error),
         ) from error
     return _read(path, stat.st_mtime_ns, stat.st_size)
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,9 @@ Picture = npt.NDArray[np.float32]
 
 
 def render(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: Region) -> Picture | None:
-    """The backdrop (height, width, 4) of a region, scene-linear, premultiplied, rows from the bottom up; None for a transparent one."""
-    scene = depsgraph.scene_eval
+    """The backdrop (height, width, 4) of a region, scene-linear, premultiplied, rows from the bottom up; None for a
+    transparent one."""
+    scene: Any = depsgraph.scene_eval
     camera = override or scene.camera
     color = film_color(scene)
     out = None
@@ -29,7 +32,7 @@ def render(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, re
     return out
 
 
-def film_color(scene: bpy.types.Scene) -> tuple[float, float, float] | None:
+def film_color(scene: Any) -> tuple[float, float, float] | None:
     """Scene-linear colour of the world as the camera sees it, None for a transparent film.
 
     A world that is more than one colour (a sky texture, an HDRI) is represented by its viewport colour.
@@ -44,7 +47,9 @@ def film_color(scene: bpy.types.Scene) -> tuple[float, float, float] | None:
         node = links[0].from_node if links else None
         if node is None:
             return 0.0, 0.0, 0.0
-        if node.bl_idname == "ShaderNodeBackground" and not any(node.inputs[n].is_linked for n in ("Color", "Strength")):
+        if node.bl_idname == "ShaderNodeBackground" and not any(
+            node.inputs[n].is_linked for n in ("Color", "Strength")
+        ):
             strength = node.inputs["Strength"].default_value
             r, g, b = (c * strength for c in node.inputs["Color"].default_value[:3])
     return float(r), float(g), float(b)

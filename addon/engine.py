@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The render engine. It only delegates: Blender makes and drops engines as it likes, so nothing of value lives in one."""
+"""The render engine. It only delegates: Blender makes and drops engines as it likes, so nothing of value lives in
+one."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import bpy
 from . import final, passes
 
 
-class NeuralAvatarEngine(bpy.types.RenderEngine):  # type: ignore[misc]
+class NeuralAvatarEngine(bpy.types.RenderEngine):
     """Renders the people whom a neural avatar gives to armatures."""
 
     bl_idname = "NEURAL_AVATAR"
@@ -23,10 +24,10 @@ class NeuralAvatarEngine(bpy.types.RenderEngine):  # type: ignore[misc]
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
 
-    def update_render_passes(self, scene: bpy.types.Scene = None, renderlayer: bpy.types.ViewLayer = None) -> None:
+    def update_render_passes(self, scene: Any = None, renderlayer: Any = None) -> None:
         passes.register(self, scene, renderlayer)
 
-    def render(self, depsgraph: bpy.types.Depsgraph) -> None:
+    def render(self, depsgraph: bpy.types.Depsgraph) -> None:  # type: ignore[override]
         final.render(self, depsgraph)
 
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-import bpy
+from typing import TYPE_CHECKING, Any
 
 from ..neural_backend.interface.messages import BackendError, RenderRequest
 from . import backdrop, passes, scene, session
@@ -22,8 +20,9 @@ CLIENT = "final"
 FRAME_TIMEOUT = 3600.0
 
 
-def render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> None:
-    """Render a view layer's frame into the engine. Never raises: what goes wrong is reported, and the result is transparent."""
+def render(engine: Any, depsgraph: Any) -> None:
+    """Render a view layer's frame into the engine. Never raises: what goes wrong is reported, and the result is
+    transparent."""
     width, height = picture_size(depsgraph.scene_eval.render)
     size = width, height
     layer = depsgraph.view_layer.name
@@ -39,12 +38,15 @@ def render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph) -> No
         import traceback
 
         tell(
-            engine, "ERROR", f"Neural Avatar failed ({type(error).__name__}: {error}); its log has the details.", traceback.format_exc()
+            engine,
+            "ERROR",
+            f"Neural Avatar failed ({type(error).__name__}: {error}); its log has the details.",
+            traceback.format_exc(),
         )
         passes.write(engine, layer, size)
 
 
-def _render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, region: Region) -> None:
+def _render(engine: Any, depsgraph: Any, region: Region) -> None:
     view = scene.active_camera(depsgraph, engine.camera_override, region)
     people = scene.avatar_instances(depsgraph)
     layer, size = depsgraph.view_layer, (region.width, region.height)
@@ -55,7 +57,11 @@ def _render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, regi
             who = ", ".join(f"'{p.name}'" for p in people)
             tell(engine, "INFO", f"No part of {who} is in the picture at frame {depsgraph.scene_eval.frame_current}.")
         else:
-            tell(engine, "WARNING", "No visible armature carries an avatar: choose an avatar file in an armature's data properties.")
+            tell(
+                engine,
+                "WARNING",
+                "No visible armature carries an avatar: choose an avatar file in an armature's data properties.",
+            )
         passes.write(engine, layer.name, size, backdrop=behind)
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
@@ -68,7 +74,7 @@ def _render(engine: bpy.types.RenderEngine, depsgraph: bpy.types.Depsgraph, regi
         passes.write(engine, layer.name, size, box, frame.planes, behind)
 
 
-def ask(engine: bpy.types.RenderEngine, request: RenderRequest) -> SharedFrame:
+def ask(engine: Any, request: RenderRequest) -> SharedFrame:
     """The backend's frame; a backend that dies over it is given a second chance. Raises BackendError."""
     should_cancel = _watch(engine)
     try:
@@ -76,11 +82,16 @@ def ask(engine: bpy.types.RenderEngine, request: RenderRequest) -> SharedFrame:
     except BackendError as error:
         if error.code != "backend-died":
             raise
-        tell(engine, "INFO", "The renderer's process stopped unexpectedly; it is started again for this frame.", error.details)
+        tell(
+            engine,
+            "INFO",
+            "The renderer's process stopped unexpectedly; it is started again for this frame.",
+            error.details,
+        )
         return session.session().request(request, CLIENT).wait(FRAME_TIMEOUT, should_cancel)
 
 
-def _watch(engine: bpy.types.RenderEngine) -> Callable[[], bool]:
+def _watch(engine: Any) -> Callable[[], bool]:
     """Looks at cancel and shows what the backend is at; called every few milliseconds in the render's own thread."""
     shown = ""
 
@@ -95,7 +106,7 @@ def _watch(engine: bpy.types.RenderEngine) -> Callable[[], bool]:
     return should_cancel
 
 
-def tell(engine: bpy.types.RenderEngine, level: str, message: str, details: str = "") -> None:
+def tell(engine: Any, level: str, message: str, details: str = "") -> None:
     """Report a sentence to the user, and with its details to the log."""
     engine.report({level}, message)
     session.log("\n".join(filter(None, (f"{level}: {message}", details))))

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import bpy
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 Joints = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
-def rows_of(obj: bpy.types.Object) -> tuple[mapping.Row, ...]:
+def rows_of(obj: Any) -> tuple[mapping.Row, ...]:
     """The armature's mapping as the user left it; where there is none yet, what its bones' names tell."""
     rows = tuple(
         mapping.Row(r.joint, r.bone, r.end, tuple(r.offset)) for r in obj.original.neural_avatar.rows if r.bone
@@ -28,20 +27,18 @@ def rows_of(obj: bpy.types.Object) -> tuple[mapping.Row, ...]:
     return rows or mapping.detect(bone_names(obj)).rows
 
 
-def bone_names(obj: bpy.types.Object) -> list[str]:
+def bone_names(obj: Any) -> list[str]:
     """Names of the armature's bones."""
     return [b.name for b in obj.data.bones]
 
 
-def unmapped(obj: bpy.types.Object, rows: Sequence[mapping.Row] | None = None) -> tuple[str, ...]:
+def unmapped(obj: Any, rows: Sequence[mapping.Row] | None = None) -> tuple[str, ...]:
     """Required joints that no existing bone gives."""
     present = set(bone_names(obj))
     return mapping.missing_joints(r.joint for r in (rows_of(obj) if rows is None else rows) if r.bone in present)
 
 
-def world_joints(
-    obj: bpy.types.Object, header: AvatarHeader, matrix_world: npt.ArrayLike | None = None
-) -> Joints:
+def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | None = None) -> Joints:
     """Joints (137, 3) float32 in world axes and scene units, and confidence (137,) float32, 0 where a joint is absent.
 
     obj: an evaluated armature; matrix_world: (4, 4), where it is an instance's instead of the object's own.
@@ -51,8 +48,8 @@ def world_joints(
     if missing := unmapped(obj, rows):
         raise BackendError(
             "joints-unmapped",
-            f"Armature '{obj.name}' has no bone for: {', '.join(mapping.words(j) for j in missing)}. Choose the bones in its data "
-            "properties under Neural Avatar, Joints.",
+            f"Armature '{obj.name}' has no bone for: {', '.join(mapping.words(j) for j in missing)}. Choose the "
+            "bones in its data properties under Neural Avatar, Joints.",
         )
     fitted = rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
     world = np.asarray(obj.matrix_world if matrix_world is None else matrix_world, np.float64)
@@ -64,13 +61,13 @@ def world_joints(
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise BackendError(
             "joints-broken",
-            f"Armature '{obj.name}' has joints that are nowhere (not a finite number): {', '.join(names[:3])}{more}. Look for a driver or "
-            "constraint that divides by zero, or a scale of 0.",
+            f"Armature '{obj.name}' has joints that are nowhere (not a finite number): {', '.join(names[:3])}{more}. "
+            "Look for a driver or constraint that divides by zero, or a scale of 0.",
         )
     return np.where(present[:, None], joints, 0).astype(np.float32), fitted.confidence
 
 
-def _rest_bones(obj: bpy.types.Object) -> dict[str, rig.RestBone]:
+def _rest_bones(obj: Any) -> dict[str, rig.RestBone]:
     bones = obj.data.bones
     matrices, lengths = np.empty(16 * len(bones), np.float32), np.empty(len(bones), np.float32)
     bones.foreach_get("matrix_local", matrices)
@@ -80,7 +77,7 @@ def _rest_bones(obj: bpy.types.Object) -> dict[str, rig.RestBone]:
     return {b.name: rig.RestBone(m, float(n)) for b, m, n in zip(bones, columns, lengths, strict=True)}
 
 
-def _pose_matrices(obj: bpy.types.Object, names: Sequence[str]) -> npt.NDArray[np.float64]:
+def _pose_matrices(obj: Any, names: Sequence[str]) -> npt.NDArray[np.float64]:
     bones = obj.pose.bones
     matrices = np.empty(16 * len(bones), np.float32)
     bones.foreach_get("matrix", matrices)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which bone gives which joint. Knows names alone: no Blender, no geometry.
 
-Besides the skeleton's joints a mapping may name *guides*, bones that give no joint of their own: ``Head`` carries nose, eyes and ears,
-``LToes``/``RToes`` carry the toes, and ``LToeInner``, ``LToeOuter`` (right likewise) show how a foot lies when the rest pose does not.
+Besides the skeleton's joints a mapping may name *guides*, bones that give no joint of their own: ``Head`` carries nose,
+eyes and ears, ``LToes``/``RToes`` carry the toes, and ``LToeInner``, ``LToeOuter`` (right likewise) show how a foot
+lies when the rest pose does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from ..neural_backend.interface.skeleton import BODY_JOINTS, JOINTS, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from .mapping_presets import PRESETS, Preset
@@ -28,9 +29,9 @@ OWN = "NEURAL_AVATAR"
 OWN_LABEL = "Neural Avatar (bones named after joints)"
 
 _WORDS = {
-    "Shoulder": "shoulder", "Elbow": "elbow", "Wrist": "wrist", "Hip": "hip", "Knee": "knee", "Ankle": "ankle", "Toes": "toes",
-    "ToeInner": "inner toe", "ToeOuter": "outer toe", "BigToe": "big toe", "SmallToe": "small toe", "Heel": "heel", "Eye": "eye",
-    "Ear": "ear",
+    "Shoulder": "shoulder", "Elbow": "elbow", "Wrist": "wrist", "Hip": "hip", "Knee": "knee", "Ankle": "ankle",
+    "Toes": "toes", "ToeInner": "inner toe", "ToeOuter": "outer toe", "BigToe": "big toe", "SmallToe": "small toe",
+    "Heel": "heel", "Eye": "eye", "Ear": "ear",
 }  # fmt: skip
 
 
@@ -38,8 +39,8 @@ _WORDS = {
 class Row:
     """One joint's bone.
 
-    joint: a joint's or guide's name. bone: the bone's. end: 'HEAD' or 'TAIL'. offset: moves the point, in the bone's own axes and the
-    armature's unit.
+    joint: a joint's or guide's name. bone: the bone's. end: 'HEAD' or 'TAIL'. offset: moves the point, in the bone's
+    own axes and the armature's unit.
     """
 
     joint: str
@@ -50,7 +51,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found in an armature. missing: required joints without a bone. score: share of the required joints found, 0..1."""
+    """What was found in an armature. missing: required joints without a bone. score: share of the required joints
+    found, 0..1."""
 
     key: str
     label: str
@@ -120,14 +122,14 @@ def _preset_rows(preset: Preset, bones: Sequence[str]) -> tuple[Row, ...]:
     rows: dict[str, Row] = {}
     for joint, candidates in _table(preset):
         for candidate in candidates:
-            bone = names.get(_plain(candidate.removesuffix(">")))
-            if bone is not None:
-                rows.setdefault(joint, Row(joint, bone, TAIL if candidate.endswith(">") else HEAD))
+            name = names.get(_plain(candidate.removesuffix(">")))
+            if name is not None:
+                rows.setdefault(joint, Row(joint, name, TAIL if candidate.endswith(">") else HEAD))
                 break
     return tuple(rows.values())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _table(preset: Preset) -> tuple[tuple[str, tuple[str, ...]], ...]:
     lines = [line.split() for line in preset.table.splitlines() if line.strip()]
     out = []

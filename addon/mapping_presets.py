@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The names of bones in common rigs, as data.
 
-A preset's table has one line per joint: the joint and the bones that may give it, the first that a rig has winning. ``{s}`` stands for
-the rig's word for a side and ``*`` in a joint for our own ``L`` or ``R``. A bone gives its head, or its tail when it ends in ``>``.
-``Head``, ``*Toes``, ``*ToeInner`` and ``*ToeOuter`` are guides: bones that carry what a rig has no bone for (see mapping.py).
+A preset's table has one line per joint: the joint and the bones that may give it, the first that a rig has winning. ``{s}``
+stands for the rig's word for a side and ``*`` in a joint for our own ``L`` or ``R``. A bone gives its head, or its tail
+when it ends in ``>``. ``Head``, ``*Toes``, ``*ToeInner`` and ``*ToeOuter`` are guides: bones that carry what a rig has
+no bone for (see mapping.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 class Preset:
     """A rig whose bones have known names.
 
-    key: identifier. label: for people. sides: the rig's words for left and right. table: see above. marks: bones that only this rig has.
+    key: identifier. label: for people. sides: the rig's words for left and right. table: see above. marks:
+    bones that only this rig has.
     """
 
     key: str
@@ -26,7 +28,8 @@ class Preset:
 
 
 def _fingers(pattern: str, names: str, joints: int = 3) -> str:
-    """Lines for five fingers. pattern: with {f} for the finger's name and {i} for the bone's number; names: thumb to pinky."""
+    """Lines for five fingers. pattern: with {f} for the finger's name and {i} for the bone's number; names: thumb to
+    pinky."""
     lines = []
     for ours, theirs in zip(("Thumb", "Index", "Middle", "Ring", "Pinky"), names.split(), strict=True):
         for i in range(1, joints + 1):
@@ -66,14 +69,18 @@ Head @spine.006 @head @face
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
-        "MIXAMO", "Mixamo", ("Left", "Right"),
+        "MIXAMO",
+        "Mixamo",
+        ("Left", "Right"),
         _LEFT_RIGHT + _fingers("{s}Hand{f}{i}", "Thumb Index Middle Ring Pinky"),
         ("HeadTop_End", "LeftHandThumb4", "LeftToe_End"),
     ),
     Preset("RIGIFY", "Rigify (generated)", ("L", "R"), _rigify("DEF-"), ("ORG-upper_arm.L", "MCH-torso.parent")),
     Preset("RIGIFY_META", "Rigify (meta-rig)", ("L", "R"), _rigify(""), ("heel.02.L", "pelvis.L")),
     Preset(
-        "CHARACTER_CREATOR", "Character Creator", ("L", "R"),
+        "CHARACTER_CREATOR",
+        "Character Creator",
+        ("L", "R"),
         """
 *Shoulder CC_Base_{s}_Upperarm
 *Elbow CC_Base_{s}_Forearm
@@ -86,11 +93,14 @@ PRESETS: tuple[Preset, ...] = (
 *ToeOuter CC_Base_{s}_PinkyToe1
 Head CC_Base_FacialBone CC_Base_Head
 *Eye CC_Base_{s}_Eye
-""" + _fingers("CC_Base_{s}_{f}{i}", "Thumb Index Mid Ring Pinky"),
+"""
+        + _fingers("CC_Base_{s}_{f}{i}", "Thumb Index Mid Ring Pinky"),
         ("CC_Base_BoneRoot", "CC_Base_Hip"),
     ),
     Preset(
-        "MAKEHUMAN", "MakeHuman / MPFB (default)", ("L", "R"),
+        "MAKEHUMAN",
+        "MakeHuman / MPFB (default)",
+        ("L", "R"),
         """
 *Shoulder upperarm01.{s}
 *Elbow lowerarm01.{s}
@@ -103,11 +113,14 @@ Head CC_Base_FacialBone CC_Base_Head
 *ToeOuter toe5-1.{s}
 Head head
 *Eye eye.{s}
-""" + _fingers("finger{f}-{i}.{s}", "1 2 3 4 5"),
+"""
+        + _fingers("finger{f}-{i}.{s}", "1 2 3 4 5"),
         ("upperarm02.L", "spine05"),
     ),
     Preset(
-        "MAKEHUMAN_GAME", "MakeHuman / MPFB (game engine), Unreal", ("l", "r"),
+        "MAKEHUMAN_GAME",
+        "MakeHuman / MPFB (game engine), Unreal",
+        ("l", "r"),
         """
 *Shoulder upperarm_{s}
 *Elbow lowerarm_{s}
@@ -117,20 +130,28 @@ Head head
 *Ankle foot_{s}
 *Toes ball_{s}
 Head head
-""" + _fingers("{f}_0{i}_{s}", "thumb index middle ring pinky"),
+"""
+        + _fingers("{f}_0{i}_{s}", "thumb index middle ring pinky"),
         ("clavicle_l", "spine_01"),
     ),
     Preset(
-        "CMU", "CMU motion capture, MakeHuman / MPFB (cmu_mb)", ("Left", "Right"), _LEFT_RIGHT,
+        "CMU",
+        "CMU motion capture, MakeHuman / MPFB (cmu_mb)",
+        ("Left", "Right"),
+        _LEFT_RIGHT,
         ("LHipJoint", "LowerBack", "Neck1", "LThumb"),
     ),
     Preset(
-        "MOTIONBUILDER", "MotionBuilder, Rokoko, Xsens", ("Left", "Right"),
+        "MOTIONBUILDER",
+        "MotionBuilder, Rokoko, Xsens",
+        ("Left", "Right"),
         _LEFT_RIGHT + _fingers("{s}Hand{f}{i}", "Thumb Index Middle Ring Pinky") + "\n*Hand_HandThumb1 {s}InHandThumb",
         ("LeftInHandThumb", "LeftArmRoll"),
     ),
     Preset(
-        "BVH_JOINTS", "BVH named by joints (Hips, Chest, LeftElbow…)", ("Left", "Right"),
+        "BVH_JOINTS",
+        "BVH named by joints (Hips, Chest, LeftElbow…)",
+        ("Left", "Right"),
         """
 *Shoulder {s}Shoulder {s}UpArm
 *Elbow {s}Elbow {s}LowArm
@@ -144,7 +165,9 @@ Head Head
         ("LeftCollar", "Chest"),
     ),
     Preset(
-        "POSER", "Poser and DAZ", ("l", "r"),
+        "POSER",
+        "Poser and DAZ",
+        ("l", "r"),
         """
 *Shoulder {s}Shldr {s}ShldrBend {s}_upperarm
 *Elbow {s}ForeArm {s}ForearmBend {s}_forearm
@@ -155,11 +178,14 @@ Head Head
 *Toes {s}Toe {s}_toes
 Head head
 *Eye {s}Eye {s}_eye
-""" + _fingers("{s}{f}{i}", "Thumb Index Mid Ring Pinky"),
+"""
+        + _fingers("{s}{f}{i}", "Thumb Index Mid Ring Pinky"),
         ("lButtock", "lCollar", "lShldrTwist"),
     ),
     Preset(
-        "BIPED", "3ds Max Biped", ("L", "R"),
+        "BIPED",
+        "3ds Max Biped",
+        ("L", "R"),
         """
 *Shoulder Bip01_{s}_UpperArm Bip001_{s}_UpperArm
 *Elbow Bip01_{s}_Forearm Bip001_{s}_Forearm
@@ -173,7 +199,9 @@ Head Bip01_Head Bip001_Head
         ("Bip01_Pelvis", "Bip001_Pelvis"),
     ),
     Preset(
-        "VRM", "VRoid / VRM", ("L", "R"),
+        "VRM",
+        "VRoid / VRM",
+        ("L", "R"),
         """
 *Shoulder J_Bip_{s}_UpperArm
 *Elbow J_Bip_{s}_LowerArm
@@ -184,11 +212,14 @@ Head Bip01_Head Bip001_Head
 *Toes J_Bip_{s}_ToeBase
 Head J_Bip_C_Head
 *Eye J_Adj_{s}_FaceEye
-""" + _fingers("J_Bip_{s}_{f}{i}", "Thumb Index Middle Ring Little"),
+"""
+        + _fingers("J_Bip_{s}_{f}{i}", "Thumb Index Middle Ring Little"),
         ("J_Bip_C_Hips",),
     ),
     Preset(
-        "SMPL", "SMPL", ("L", "R"),
+        "SMPL",
+        "SMPL",
+        ("L", "R"),
         """
 *Shoulder {s}_Shoulder
 *Elbow {s}_Elbow
@@ -202,7 +233,9 @@ Head Head
         ("Spine3", "L_Collar"),
     ),
     Preset(
-        "SMPLX", "SMPL-X", ("left", "right"),
+        "SMPLX",
+        "SMPL-X",
+        ("left", "right"),
         """
 *Shoulder {s}_shoulder
 *Elbow {s}_elbow
@@ -213,7 +246,8 @@ Head Head
 *Toes {s}_foot
 Head head
 *Eye {s}_eye_smplhf {s}_eye
-""" + _fingers("{s}_{f}{i}", "thumb index middle ring pinky"),
+"""
+        + _fingers("{s}_{f}{i}", "thumb index middle ring pinky"),
         ("spine3", "left_collar"),
     ),
 )

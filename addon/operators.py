@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import bpy
 
@@ -13,6 +13,8 @@ from ..neural_backend.interface.client import probe_python
 from ..neural_backend.interface.messages import BackendError
 from . import armature, avatars, joints, mapping, session
 from .properties import fill_rows
+
+Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,26 +29,30 @@ def _preset_items(self: Any, context: bpy.types.Context | None) -> list[tuple[st
 
 
 #: Blender keeps no reference to the strings of dynamic enums: they live here.
-_PRESETS = [("AUTO", "Detect", "Find out from the bones' names"), *((key, label, "") for key, label in mapping.presets())]
+_PRESETS = [
+    ("AUTO", "Detect", "Find out from the bones' names"),
+    *((key, label, "") for key, label in mapping.presets()),
+]
 
 
 class _ArmatureOperator:
-    bl_options = {"REGISTER", "UNDO"}
-
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Any) -> bool:
         return context.object is not None and context.object.type == "ARMATURE"
 
 
-class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):
     """Find out by name which bones give which joints"""
 
     bl_idname = "neural_avatar.detect_mapping"
     bl_label = "Map Joints"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
-    preset: bpy.props.EnumProperty(name="Rig", description="Kind of rig whose bone names to look for", items=_preset_items)  # type: ignore[valid-type]
+    preset: bpy.props.EnumProperty(
+        name="Rig", description="Kind of rig whose bone names to look for", items=_preset_items
+    )  # type: ignore[valid-type]
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         names = joints.bone_names(context.object)
         found = mapping.detect(names) if self.preset == "AUTO" else mapping.apply(self.preset, names)
         fill_rows(context.object, found)
@@ -58,13 +64,14 @@ class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):  #
         return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):
     """Let this armature move the avatar that comes with the add-on"""
 
     bl_idname = "neural_avatar.use_bundled"
     bl_label = "Use Bundled Avatar"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         path = bundled_avatar()
         if not path:
             self.report({"ERROR"}, "This installation holds no avatar: choose a file.")
@@ -73,22 +80,25 @@ class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):  # ty
         return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_add_person(bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_add_person(bpy.types.Operator):
     """Add an armature of an avatar's own, standing at the 3D cursor"""
 
     bl_idname = "neural_avatar.add_person"
     bl_label = "Neural Avatar"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
 
     filepath: bpy.props.StringProperty(  # type: ignore[valid-type]
-        name="Avatar", description="Avatar file. Empty: the one that comes with the add-on", subtype="FILE_PATH", options={"SKIP_SAVE"}
+        name="Avatar",
+        description="Avatar file. Empty: the one that comes with the add-on",
+        subtype="FILE_PATH",
+        options={"SKIP_SAVE"},
     )
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.mode == "OBJECT"
+    def poll(cls, context: Any) -> bool:
+        return bool(context.mode == "OBJECT")
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         path = self.filepath or bundled_avatar()
         if not path:
             self.report({"ERROR"}, "This installation holds no avatar: choose a file.")
@@ -102,13 +112,13 @@ class NEURAL_AVATAR_OT_add_person(bpy.types.Operator):  # type: ignore[misc]
         return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):
     """Run the chosen Python and say what it holds"""
 
     bl_idname = "neural_avatar.check_python"
     bl_label = "Check"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         try:
             found = probe_python(session.python())
         except BackendError as error:
@@ -117,28 +127,30 @@ class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):  # type: ignore[misc]
         if found["error"]:
             self.report({"ERROR"}, f"Python {found['python']} is there, but cannot be used: {found['error']}")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"Python {found['python']}, PyTorch {found['torch']}, devices: {', '.join(found['devices'])}")
+        self.report(
+            {"INFO"}, f"Python {found['python']}, PyTorch {found['torch']}, devices: {', '.join(found['devices'])}"
+        )
         return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_stop_renderer(bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_stop_renderer(bpy.types.Operator):
     """End the renderer's process and free its memory, on the GPU too; the next frame starts it again"""
 
     bl_idname = "neural_avatar.stop_renderer"
     bl_label = "Stop Renderer"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         session.stop()
         return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_open_log(bpy.types.Operator):  # type: ignore[misc]
+class NEURAL_AVATAR_OT_open_log(bpy.types.Operator):
     """Open the log of the add-on and its renderer"""
 
     bl_idname = "neural_avatar.open_log"
     bl_label = "Open Log"
 
-    def execute(self, context: bpy.types.Context) -> set[str]:
+    def execute(self, context: Any) -> Outcome:
         path = session.log_path()
         if not path.exists():
             self.report({"INFO"}, f"There is no log yet; it will be {path}")
@@ -147,7 +159,7 @@ class NEURAL_AVATAR_OT_open_log(bpy.types.Operator):  # type: ignore[misc]
         return {"FINISHED"}
 
 
-def menu_entry(self: Any, context: bpy.types.Context) -> None:
+def menu_entry(self: Any, context: Any) -> None:
     """Draws the entry in the Add > Armature menu."""
     self.layout.operator(NEURAL_AVATAR_OT_add_person.bl_idname, icon="OUTLINER_OB_ARMATURE")
 

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The render passes: one table, and how they are written into Blender's result.
 
-Blender copies a tile twice, into the tile and from there into the whole result, pass by pass. So the tile is only as large as the avatar,
-and passes that fill the whole picture go straight into the whole result.
+Blender copies a tile twice, into the tile and from there into the whole result, pass by pass. So the tile is only as
+large as the avatar, and passes that fill the whole picture go straight into the whole result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import bpy
 import numpy as np
@@ -22,7 +23,8 @@ Plane = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pass:
-    """name: as Blender shows it. plane: the backend's name for it. channels, letters, kind: as Blender wants to be told."""
+    """name: as Blender shows it. plane: the backend's name for it. channels, letters, kind: as Blender wants to be
+    told."""
 
     name: str
     plane: str
@@ -42,7 +44,8 @@ PASSES: tuple[Pass, ...] = (
     Pass(COMPOSITE, "composite", 4, "RGBA", "COLOR"),
 )
 
-#: A tile costs twice what the whole result costs for the same pixels: from this share of the picture on, no tile is used.
+#: A tile costs twice what the whole result costs for the same pixels: from this share of the picture on, no tile is
+#: used.
 WHOLE_FROM = 0.4
 
 
@@ -51,14 +54,14 @@ def active_passes(view_layer: bpy.types.ViewLayer) -> tuple[Pass, ...]:
     return tuple(p for p in PASSES if p.name != "Depth" or view_layer.use_pass_z)
 
 
-def register(engine: bpy.types.RenderEngine, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
+def register(engine: Any, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
     """Tell Blender, and so the compositor, which passes there are."""
     for p in active_passes(view_layer):
         engine.register_pass(scene, view_layer, p.name, p.channels, p.letters, p.kind)
 
 
 def write(
-    engine: bpy.types.RenderEngine,
+    engine: Any,
     layer: str,
     size: tuple[int, int],
     box: Region | None = None,
@@ -67,8 +70,9 @@ def write(
 ) -> None:
     """Write a frame of ``size`` (width, height).
 
-    box: where the avatars are, None for nowhere. planes: (box.height, box.width, channels) float32 by the backend's names, rows from the
-    bottom up. backdrop: (height, width, 4) scene-linear, premultiplied, for Composite; None for transparent.
+    box: where the avatars are, None for nowhere. planes: (box.height, box.width, channels) float32 by the backend's
+    names, rows from the bottom up. backdrop: (height, width, 4) scene-linear, premultiplied, for Composite; None for
+    transparent.
     """
     width, height = size
     planes = dict(planes or {})
@@ -92,7 +96,7 @@ def write(
     _set(next(one for one in engine.get_result().layers if one.name == layer), filled)
 
 
-def _set(layer: bpy.types.RenderLayer, planes: Mapping[str, Plane]) -> None:
+def _set(layer: Any, planes: Mapping[str, Plane]) -> None:
     table = {p.name: p for p in PASSES}
     for p in layer.passes:
         plane = planes.get(table[p.name].plane) if p.name in table else None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,8 @@ from .camera import Region
 
 Picture = npt.NDArray[np.float32]
 
-#: A texture of ours by which Blender is made to decode a given frame: an image's pixels are those of the frame that was looked at last.
-#: It has no user, so that it is never saved.
+#: A texture of ours by which Blender is made to decode a given frame: an image's pixels are those of the frame that was
+#: looked at last. It has no user, so that it is never saved.
 _PROBE = ".Neural Avatar plate"
 
 
@@ -23,10 +25,9 @@ def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.Camer
     return [b for b in camera.data.background_images if b.show_background_image and b.display_depth == "BACK"]
 
 
-def draw(
-    picture: bpy.types.CameraBackgroundImage, scene: bpy.types.Scene, size: tuple[int, int], region: Region
-) -> Picture | None:
-    """The picture (height, width, 4) in a region of the whole frame of ``size``, scene-linear, premultiplied; None when it cannot be read."""
+def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region) -> Picture | None:
+    """The picture (height, width, 4) in a region of the whole frame of ``size``, scene-linear, premultiplied; None when
+    it cannot be read."""
     source = _decode(picture, scene)
     if source is None:
         return None
@@ -43,8 +44,9 @@ def draw(
     return drawn if picture.alpha == 1 else drawn * np.float32(picture.alpha)
 
 
-def placement(picture: bpy.types.CameraBackgroundImage, aspect: float, frame_aspect: float) -> npt.NDArray[np.float64]:
-    """(3, 3) from the picture (-1..1 each way) into the camera's frame, whose longer side is 1, as Blender's camera view has it."""
+def placement(picture: Any, aspect: float, frame_aspect: float) -> npt.NDArray[np.float64]:
+    """(3, 3) from the picture (-1..1 each way) into the camera's frame, whose longer side is 1, as Blender's camera
+    view has it."""
     width, height = (1.0, 1.0 / frame_aspect) if frame_aspect > 1 else (frame_aspect, 1.0)
     wider = aspect > frame_aspect
     if picture.frame_method == "CROP":
@@ -55,19 +57,22 @@ def placement(picture: bpy.types.CameraBackgroundImage, aspect: float, frame_asp
         scale = (width, height)
     offset_x = picture.offset[0] * min(1.0, frame_aspect)
     offset_y = picture.offset[1] / (max(1.0, frame_aspect) * (aspect / frame_aspect))
-    sx, sy = (0.5 * picture.scale * s * (-1 if flip else 1) for s, flip in zip(scale, (picture.use_flip_x, picture.use_flip_y), strict=True))
+    sx, sy = (
+        0.5 * picture.scale * s * (-1 if flip else 1)
+        for s, flip in zip(scale, (picture.use_flip_x, picture.use_flip_y), strict=True)
+    )
     c, s = np.cos(-picture.rotation), np.sin(-picture.rotation)
     return np.array([[c * sx, -s * sy, offset_x], [s * sx, c * sy, offset_y], [0, 0, 1]])
 
 
-def _decode(picture: bpy.types.CameraBackgroundImage, scene: bpy.types.Scene) -> Picture | None:
+def _decode(picture: Any, scene: Any) -> Picture | None:
     """The picture of the scene's frame (height, width, 4), scene-linear and premultiplied, rows from the bottom up."""
     frame = scene.frame_current
     if picture.source == "MOVIE_CLIP":
         clip = scene.active_clip if picture.use_camera_clip else picture.clip
         if clip is None:
             return None
-        image = bpy.data.images.load(clip.original.filepath, check_existing=True)
+        image: Any = bpy.data.images.load(clip.original.filepath, check_existing=True)
         image.source = "MOVIE" if clip.source == "MOVIE" else "SEQUENCE"
         image.colorspace_settings.name = clip.colorspace_settings.name
         number = frame - clip.frame_start + 1 + clip.frame_offset
@@ -80,14 +85,15 @@ def _decode(picture: bpy.types.CameraBackgroundImage, scene: bpy.types.Scene) ->
     width, height = image.size
     if not width or not height or image.channels == 0:
         return None
-    pixels = np.empty(width * height * 4, np.float32)
-    image.pixels.foreach_get(pixels)
-    pixels = pixels.reshape(height, width, 4)
+    flat = np.empty(width * height * 4, np.float32)
+    image.pixels.foreach_get(flat)
+    pixels = flat.reshape(height, width, 4)
     return pixels if image.is_float else to_scene_linear(pixels, image.colorspace_settings.name, image.alpha_mode)
 
 
 def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Picture:
-    """Pixels (..., 4) of an 8-bit picture, straight alpha and in the colours of its file, to scene-linear and premultiplied.
+    """Pixels (..., 4) of an 8-bit picture, straight alpha and in the colours of its file, to scene-linear and
+    premultiplied.
 
     Colour spaces that are neither linear nor data are taken for sRGB.
     """
@@ -105,18 +111,18 @@ def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Pictur
     return out
 
 
-def _frame_of(user: bpy.types.ImageUser, frame: int) -> int:
+def _frame_of(user: Any, frame: int) -> int:
     """The picture's frame at a frame of the scene, by Blender's rule."""
     if not user.use_auto_refresh:
-        return user.frame_current
+        return int(user.frame_current)
     number, last = frame - user.frame_start + 1, user.frame_duration
     if user.use_cyclic and last > 0:
         number = number % last or last
-    return min(max(number, 0), last) + user.frame_offset
+    return int(min(max(number, 0), last) + user.frame_offset)
 
 
-def _look_at(image: bpy.types.Image, frame: int) -> None:
-    probe = bpy.data.textures.get(_PROBE) or bpy.data.textures.new(_PROBE, "IMAGE")
+def _look_at(image: Any, frame: int) -> None:
+    probe: Any = bpy.data.textures.get(_PROBE) or bpy.data.textures.new(_PROBE, "IMAGE")
     probe.image = image
     try:
         user = probe.image_user
@@ -129,7 +135,11 @@ def _look_at(image: bpy.types.Image, frame: int) -> None:
 def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) -> Picture:
     """Bilinear; transparent outside. matrix: (3, 3) from the frame's pixels (corners at integers) to the source's."""
     rows, columns = source.shape[:2]
-    if np.allclose(matrix, np.eye(3), atol=1e-4) and region.x + region.width <= columns and region.y + region.height <= rows:
+    if (
+        np.allclose(matrix, np.eye(3), atol=1e-4)
+        and region.x + region.width <= columns
+        and region.y + region.height <= rows
+    ):
         return source[region.y : region.y + region.height, region.x : region.x + region.width]
     x, y = np.arange(region.width) + region.x + 0.5, np.arange(region.height)[:, None] + region.y + 0.5
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]

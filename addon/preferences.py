@@ -12,12 +12,13 @@ import bpy
 PACKAGE: str = __package__.rpartition(".")[0]
 
 
-class NeuralAvatarPreferences(bpy.types.AddonPreferences):  # type: ignore[misc]
+class NeuralAvatarPreferences(bpy.types.AddonPreferences):
     bl_idname = PACKAGE
 
     python: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Python",
-        description="Python that has PyTorch, numpy and safetensors. The environment variable NEURAL_AVATAR_PYTHON goes before it",
+        description="Python that has PyTorch, numpy and safetensors. The environment variable "
+        "NEURAL_AVATAR_PYTHON goes before it",
         subtype="FILE_PATH",
         default="",
     )
@@ -35,7 +36,9 @@ class NeuralAvatarPreferences(bpy.types.AddonPreferences):  # type: ignore[misc]
 
 def preferences() -> Any:
     """The preferences; their defaults where the package runs without being installed as an add-on."""
-    addon = bpy.context.preferences.addons.get(PACKAGE)
+    context: Any = bpy.context
+    addon = context.preferences.addons.get(PACKAGE)
     return addon.preferences if addon is not None and addon.preferences else SimpleNamespace(python="", device="auto")
+
 
 CLASSES = (NeuralAvatarPreferences,)

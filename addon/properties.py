@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is stored in the blend file: an armature's avatar and its mapping. Belongs to the object, so that copies and appends carry it."""
+"""What is stored in the blend file: an armature's avatar and its mapping. Belongs to the object, so that copies and
+appends carry it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import bpy
 
+from ..neural_backend.interface.skeleton import BODY_JOINTS, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
 from . import joints, mapping
 
 ENDS = (
@@ -55,14 +59,14 @@ class AvatarSettings(bpy.types.PropertyGroup):
     preset: bpy.props.StringProperty(name="Preset", description="Kind of rig whose bone names were found")  # type: ignore[valid-type]
 
 
-def fill_rows(obj: bpy.types.Object, detection: mapping.Detection) -> None:
+def fill_rows(obj: Any, detection: mapping.Detection) -> None:
     """Replace an armature's mapping. Joints without a bone get an empty row, for the user to fill."""
     settings = obj.neural_avatar
     settings.rows.clear()
     settings.preset = detection.label
     settings.active_row = 0
     found = {r.joint: r for r in detection.rows}
-    names = [*mapping.BODY_JOINTS, *mapping.GUIDES, *mapping.LEFT_HAND_JOINTS, *mapping.RIGHT_HAND_JOINTS]
+    names = [*BODY_JOINTS, *mapping.GUIDES, *LEFT_HAND_JOINTS, *RIGHT_HAND_JOINTS]
     for joint in (*names, *(j for j in found if mapping.section(j) == "FACE")):
         row = settings.rows.add()
         row.name = row.joint = joint
@@ -75,9 +79,9 @@ CLASSES = (JointRow, AvatarSettings)
 
 def register() -> None:
     """Attach the settings to objects."""
-    bpy.types.Object.neural_avatar = bpy.props.PointerProperty(type=AvatarSettings)
+    bpy.types.Object.neural_avatar = bpy.props.PointerProperty(type=AvatarSettings)  # type: ignore[attr-defined, func-returns-value]
 
 
 def unregister() -> None:
     """Detach the settings; what is stored in files stays there."""
-    del bpy.types.Object.neural_avatar
+    del bpy.types.Object.neural_avatar  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a rig's bones to the skeleton's joints: geometry alone, no Blender.
 
-Every joint is fixed to a bone: a point in that bone's own axes. Mapped joints are ends of their bones. Joints that a rig lacks are placed
-once, in the rig's rest pose, where the avatar's own rest skeleton has them (scaled to the rig, turned as its body, head or foot lies),
-and then move with the bone that carries them. Only ``Neck`` and ``MidHip`` are taken from the pose itself: in BODY_25 they are the
-midpoints of the shoulders and of the hips.
+Every joint is fixed to a bone: a point in that bone's own axes. Mapped joints are ends of their bones. Joints that a
+rig lacks are placed once, in the rig's rest pose, where the avatar's own rest skeleton has them (scaled to the rig,
+turned as its body, head or foot lies), and then move with the bone that carries them. Only ``Neck`` and ``MidHip`` are
+taken from the pose itself: in BODY_25 they are the midpoints of the shoulders and of the hips.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _HEAD = tuple(INDEX[j] for j in ("Nose", "REye", "LEye", "REar", "LEar"))
 _PAIRS = ((INDEX["LEye"], INDEX["REye"]), (INDEX["LEar"], INDEX["REar"]))
 _MIDPOINTS = (("Neck", "LShoulder", "RShoulder"), ("MidHip", "LHip", "RHip"))
 
-#: Directions that agree to within 30° with an axis are taken to be that axis; those further off than 60° from what is expected tell of a
-#: rest pose that shows no standing person, as in many BVH files.
+#: Directions that agree to within 30° with an axis are taken to be that axis; those further off than 60° from what is
+#: expected tell of a rest pose that shows no standing person, as in many BVH files.
 _NEAR, _FAR = np.cos(np.radians(30)), np.cos(np.radians(60))
 
 
@@ -46,9 +46,10 @@ class RestBone:
 class Rig:
     """Where each joint sits.
 
-    bones: names of the bones in use. carrier: (137,) index into bones, -1 where there is none. local: (137, 3) in the carrier's axes.
-    confidence: (137,) float32. midpoints: for Neck and MidHip, where they are derived, the offset from the midpoint along the torso's
-    axes (left, front, up).
+    bones: names of the bones in use. carrier: (137,) index into bones, -1 where there is none. local: (137, 3) in the
+    carrier's axes.
+    confidence: (137,) float32. midpoints: for Neck and MidHip, where they are derived, the offset from the midpoint
+    along the torso's axes (left, front, up).
     """
 
     bones: tuple[str, ...]
@@ -58,7 +59,8 @@ class Rig:
     midpoints: Mapping[str, Array]
 
     def pose(self, matrices: Array) -> Array:
-        """Joints (137, 3) in the armature's axes from the posed bones' matrices (B, 4, 4), in the order of ``bones``; absent ones are 0."""
+        """Joints (137, 3) in the armature's axes from the posed bones' matrices (B, 4, 4), in the order of ``bones``;
+        absent ones are 0."""
         used = self.carrier >= 0
         m = matrices[self.carrier[used]]
         joints = np.zeros((JOINT_COUNT, 3))
@@ -74,8 +76,10 @@ class Rig:
 def fit(rows: Sequence[Row], bones: Mapping[str, RestBone], rest_joints: Array, rest_confidence: Array) -> Rig:
     """Fix every joint to a bone of a rig.
 
-    rows: the mapping; rows whose bone does not exist are ignored, and the required joints must all be there (mapping.missing_joints).
-    rest_joints: (137, 3) the avatar's rest skeleton in any unit, Z up, facing -Y; rest_confidence: (137,), 0 for joints it does not know.
+    rows: the mapping; rows whose bone does not exist are ignored, and the required joints must all be there
+    (mapping.missing_joints).
+    rest_joints: (137, 3) the avatar's rest skeleton in any unit, Z up, facing -Y; rest_confidence: (137,), 0 for joints
+    it does not know.
     """
     fitter = _Fitter(rows, bones, np.asarray(rest_joints, np.float64), np.asarray(rest_confidence) > 0)
     fitter.head()
@@ -119,7 +123,8 @@ class _Fitter:
         self._place([i for i in targets if self.known[i] or i < LEFT_HAND], bone, turn, here, there)
 
     def hand(self, side: str, first: int) -> None:
-        """The wrist again as the hand's first joint; fingers, where the rig has none, as the avatar holds them at rest."""
+        """The wrist again as the hand's first joint; fingers, where the rig has none, as the avatar holds them at
+        rest."""
         wrist, elbow = INDEX[f"{side}Wrist"], INDEX[f"{side}Elbow"]
         fingers = range(first + 1, first + 21)
         if self.carrier[first] is None:
@@ -134,7 +139,8 @@ class _Fitter:
             self._place([i for i in fingers if self.known[i]], bone, turn, self.rest[wrist], self.template[wrist])
 
     def foot(self, side: str) -> None:
-        """Heel and toes. A rest pose that shows a standing foot tells all but its yaw; otherwise the toes' bones must."""
+        """Heel and toes. A rest pose that shows a standing foot tells all but its yaw; otherwise the toes' bones
+        must."""
         ankle, big, small, heel = (INDEX[f"{side}{j}"] for j in ("Ankle", "BigToe", "SmallToe", "Heel"))
         foot = self.carrier[ankle]
         assert foot is not None
@@ -166,7 +172,9 @@ class _Fitter:
                 local[i] = np.linalg.solve(self.bones[bone].matrix, np.append(self.rest[i], 1.0))[:3]
         axes = _torso_axes(self.template)
         midpoints = {
-            name: axes @ (self.template[INDEX[name]] - (self.template[INDEX[a]] + self.template[INDEX[b]]) / 2) * self.scale
+            name: axes
+            @ (self.template[INDEX[name]] - (self.template[INDEX[a]] + self.template[INDEX[b]]) / 2)
+            * self.scale
             for name, a, b in _MIDPOINTS
             if name not in self.rows
         }
@@ -181,7 +189,8 @@ class _Fitter:
         return np.asarray(bone.matrix[:3, :3] @ local + bone.matrix[:3, 3])
 
     def _place(self, joints: Sequence[int], bone: str, turn: Array, here: Array, there: Array) -> None:
-        """Fix the joints that are still absent to a bone, as they lie in the template around ``there``, turned and scaled around ``here``."""
+        """Fix the joints that are still absent to a bone, as they lie in the template around ``there``, turned and
+        scaled around ``here``."""
         for i in joints:
             if self.carrier[i] is None:
                 self.rest[i] = here + self.scale * (turn @ (self.template[i] - there))
@@ -193,7 +202,8 @@ class _Fitter:
         return ours[2], ours.T @ theirs
 
     def _head_turn(self, left: int, right: int, pivot: Array) -> Array:
-        """How the head lies at rest, from a pair of eyes or ears, and from where up is or, if that is no head's way up, from the bone's head.
+        """How the head lies at rest, from a pair of eyes or ears, and from where up is or, if that is no head's way up,
+        from the bone's head.
 
         A head's bone begins below and in front of the ears, as far below the eyes as behind them.
         """
@@ -222,18 +232,18 @@ class _Fitter:
 
     def _toes(self, side: str, ankle: int, foot: str) -> Array:
         if f"{side}Toes" in self.rows:
-            return self.bones[self.rows[f"{side}Toes"].bone].matrix[:3, 3]
+            return np.asarray(self.bones[self.rows[f"{side}Toes"].bone].matrix[:3, 3])
         tips = [INDEX[f"{side}{j}"] for j in ("BigToe", "SmallToe") if self.carrier[INDEX[f"{side}{j}"]] is not None]
         if tips:
             return np.asarray(self.rest[tips].mean(0))
         if self.rows[f"{side}Ankle"].end == TAIL:
-            return self.rest[ankle]  # the rig ends here
+            return np.asarray(self.rest[ankle])  # the rig ends here
         return self._point(Row("", foot, TAIL))
 
     def _either(self, guide: str, joint: int) -> Array | None:
         if guide in self.rows:
             return self._point(self.rows[guide])
-        return self.rest[joint] if self.carrier[joint] is not None else None
+        return np.asarray(self.rest[joint]) if self.carrier[joint] is not None else None
 
 
 def _unit(v: Array) -> Array:
@@ -264,7 +274,8 @@ def _torso_axes(joints: Array) -> Array:
 
 
 def _snap(axes: Array) -> Array:
-    """Axes that nearly agree with the coordinate axes become them: a rest pose stands upright even when its trunk leans."""
+    """Axes that nearly agree with the coordinate axes become them: a rest pose stands upright even when its trunk
+    leans."""
     up, left = _nearest(axes[2]), None
     if up is not None:
         left = _nearest(_reject(axes[0], up))
@@ -273,7 +284,7 @@ def _snap(axes: Array) -> Array:
 
 def _nearest(v: Array) -> Array | None:
     i = int(np.abs(v).argmax())
-    return np.eye(3)[i] * np.sign(v[i]) if abs(_unit(v)[i]) > _NEAR else None
+    return np.asarray(np.eye(3)[i] * np.sign(v[i])) if abs(_unit(v)[i]) > _NEAR else None
 
 
 def _smallest_turn(a: Array, b: Array) -> Array:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import bpy
 import numpy as np
@@ -13,7 +14,8 @@ from ..neural_backend.interface.messages import AvatarInstance, BackendError
 from ..neural_backend.interface.skeleton import INDEX, SIZE_BONES
 from . import avatars, camera, joints
 
-#: Flesh, hair and clothes reach this far beyond the joints, as a share of the summed lengths of trunk and limbs; fingers further.
+#: Flesh, hair and clothes reach this far beyond the joints, as a share of the summed lengths of trunk and limbs;
+#: fingers further.
 _REACH = 0.1
 
 
@@ -32,12 +34,14 @@ def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ..
 
 def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: camera.Region) -> Camera:
     """The camera that a render looks through. Raises BackendError 'no-camera' and those of camera.convert."""
-    scene = depsgraph.scene_eval
+    scene: Any = depsgraph.scene_eval
     if scene.render.use_multiview:
         raise BackendError("stereoscopy", "Neural Avatar renders no stereoscopy: turn it off in the output properties.")
     obj = override or scene.camera
     if obj is None:
-        raise BackendError("no-camera", f"Scene '{scene.name}' has no camera: add one, or make one active with Ctrl+Numpad 0.")
+        raise BackendError(
+            "no-camera", f"Scene '{scene.name}' has no camera: add one, or make one active with Ctrl+Numpad 0."
+        )
     return camera.convert(obj.evaluated_get(depsgraph), depsgraph, region)
 
 
@@ -65,7 +69,10 @@ def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region
         room = (reach * (1 + slant) / nearest[:, None]) * np.abs(np.diag(view.K)[:2])
         low, high = np.minimum(low, (pixels - room).min(0)), np.maximum(high, (pixels + room).max(0))
     x0, y0 = (int(max(np.floor(v), 0)) for v in np.where(np.isfinite(low), low, 0))
-    x1, y1 = (int(min(np.ceil(v), size)) for v, size in zip(np.where(np.isfinite(high), high, 0), (view.width, view.height), strict=True))
+    x1, y1 = (
+        int(min(np.ceil(v), size))
+        for v, size in zip(np.where(np.isfinite(high), high, 0), (view.width, view.height), strict=True)
+    )
     if x1 <= x0 or y1 <= y0:
         return None
     return camera.Region(x0, view.height - y1, x1 - x0, y1 - y0)

@@ -53,13 +53,14 @@ def is_ready() -> bool:
 
 
 def python() -> str:
-    """The Python that runs the backend: the environment variable's, so that farm nodes need no preferences, then the preferences'."""
+    """The Python that runs the backend: the environment variable's, so that farm nodes need no preferences, then the
+    preferences'."""
     chosen = os.environ.get(PYTHON_VARIABLE, "").strip() or preferences().python.strip()
     if not chosen:
         raise BackendError(
             "backend-no-python",
-            "No Python for the renderer is chosen: set one that has PyTorch in the Neural Avatar preferences, or in the environment "
-            f"variable {PYTHON_VARIABLE}.",
+            "No Python for the renderer is chosen: set one that has PyTorch in the Neural Avatar preferences, or in "
+            f"the environment variable {PYTHON_VARIABLE}.",
         )
     return os.path.abspath(os.path.expanduser(bpy.path.abspath(chosen)))
 
@@ -70,7 +71,8 @@ def device() -> str:
 
 
 def log_path() -> Path:
-    """The log of both processes, in the extension's own folder; beside temporary files where the add-on is no extension."""
+    """The log of both processes, in the extension's own folder; beside temporary files where the add-on is no
+    extension."""
     try:
         folder = bpy.utils.extension_path_user(PACKAGE, create=True)
     except ValueError:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
@@ -13,12 +13,20 @@ from . import avatars, joints, mapping, operators, session, thumbnails
 from .engine import NeuralAvatarEngine
 
 
-class NEURAL_AVATAR_UL_joints(bpy.types.UIList):  # type: ignore[misc]
+class NEURAL_AVATAR_UL_joints(bpy.types.UIList):
     """Joints of the chosen section; those that are required and have no bone are red."""
 
     def draw_item(
-        self, context: Any, layout: Any, data: Any, item: Any, icon: Any, active_data: Any, active_property: Any, index: Any = 0
-    ) -> None:
+        self,
+        context: Any,
+        layout: Any,
+        data: Any,
+        item: Any,
+        icon: Any,
+        active_data: Any,
+        active_property: Any,
+        index: Any = 0,
+    ) -> None:  # type: ignore[override]
         bones = data.id_data.data.bones
         row = layout.row(align=True)
         row.alert = bool(item.bone and item.bone not in bones) or (not item.bone and item.joint in mapping.REQUIRED)
@@ -36,19 +44,20 @@ class NEURAL_AVATAR_UL_joints(bpy.types.UIList):  # type: ignore[misc]
 
 
 class _AvatarPanel:
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return context.object is not None and context.object.type == "ARMATURE"
+
+
+class NEURAL_AVATAR_PT_avatar(_AvatarPanel, bpy.types.Panel):
+    bl_label = "Neural Avatar"
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "data"
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
+    layout: Any
 
-
-class NEURAL_AVATAR_PT_avatar(_AvatarPanel, bpy.types.Panel):  # type: ignore[misc]
-    bl_label = "Neural Avatar"
-
-    def draw(self, context: bpy.types.Context) -> None:
+    def draw(self, context: Any) -> None:
         layout, obj = self.layout, context.object
         layout.use_property_split = True
         layout.prop(obj.neural_avatar, "avatar_path")
@@ -68,12 +77,17 @@ class NEURAL_AVATAR_PT_avatar(_AvatarPanel, bpy.types.Panel):  # type: ignore[mi
             layout.label(text="The render engine is not Neural Avatar", icon="INFO")
 
 
-class NEURAL_AVATAR_PT_joints(_AvatarPanel, bpy.types.Panel):  # type: ignore[misc]
+class NEURAL_AVATAR_PT_joints(_AvatarPanel, bpy.types.Panel):
     bl_label = "Joints"
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "data"
     bl_parent_id = "NEURAL_AVATAR_PT_avatar"
-    bl_options = {"DEFAULT_CLOSED"}
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
-    def draw(self, context: bpy.types.Context) -> None:
+    layout: Any
+
+    def draw(self, context: Any) -> None:
         layout, settings = self.layout, context.object.neural_avatar
         layout.operator_menu_enum("neural_avatar.detect_mapping", "preset", text=settings.preset or "Map Joints")
         layout.row().prop(settings, "section", expand=True)
@@ -83,18 +97,20 @@ class NEURAL_AVATAR_PT_joints(_AvatarPanel, bpy.types.Panel):  # type: ignore[mi
             layout.prop(settings.rows[settings.active_row], "offset")
 
 
-class NEURAL_AVATAR_PT_render(bpy.types.Panel):  # type: ignore[misc]
+class NEURAL_AVATAR_PT_render(bpy.types.Panel):
     bl_label = "Renderer"
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "render"
-    COMPAT_ENGINES = {NeuralAvatarEngine.bl_idname}
+    COMPAT_ENGINES: ClassVar = {NeuralAvatarEngine.bl_idname}
 
     @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
+    def poll(cls, context: Any) -> bool:
         return context.engine in cls.COMPAT_ENGINES
 
-    def draw(self, context: bpy.types.Context) -> None:
+    layout: Any
+
+    def draw(self, context: Any) -> None:
         draw_session(self.layout)
 
 

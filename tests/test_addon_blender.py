@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -14,20 +15,22 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
+from PIL import Image
+
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import make_header, save_avatar
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, RenderRequest
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
 from neural_avatar.neural_backend.renderer import Renderer
-from PIL import Image
 
 SCRIPTS = Path(__file__).parent / "blender"
 
 _LEFT = {
     "LShoulder": (0.155, 0, 1.38), "LElbow": (0.30, 0.01, 1.15), "LWrist": (0.42, -0.03, 0.96), "LHip": (0.08, 0, 0.92),
-    "LKnee": (0.085, -0.01, 0.49), "LAnkle": (0.09, 0.01, 0.07), "LEye": (0.03, -0.12, 1.57), "LEar": (0.075, -0.02, 1.56),
-    "LBigToe": (0.08, -0.17, 0.0), "LSmallToe": (0.15, -0.14, 0.0), "LHeel": (0.09, 0.06, 0.02),
+    "LKnee": (0.085, -0.01, 0.49), "LAnkle": (0.09, 0.01, 0.07), "LEye": (0.03, -0.12, 1.57),
+    "LEar": (0.075, -0.02, 1.56), "LBigToe": (0.08, -0.17, 0.0), "LSmallToe": (0.15, -0.14, 0.0),
+    "LHeel": (0.09, 0.06, 0.02),
 }  # fmt: skip
 
 
@@ -66,10 +69,15 @@ def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(python: Path, script: str, *arguments: object, resources: Path) -> dict[str, Any]:
     """Run a script in a Blender with a configuration of its own; returns what it told. Its exit must be clean."""
     environment = {
-        **os.environ, "BLENDER_USER_RESOURCES": str(resources), "NEURAL_AVATAR_PYTHON": sys.executable, "NEURAL_AVATAR_DEVICE": "cpu",
+        **os.environ, "BLENDER_USER_RESOURCES": str(resources), "NEURAL_AVATAR_PYTHON": sys.executable,
+        "NEURAL_AVATAR_DEVICE": "cpu",
     }  # fmt: skip
     done = subprocess.run(
-        [python, "-B", SCRIPTS / script, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=600
+        [python, "-B", SCRIPTS / script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     told: dict[str, Any] = {}
@@ -93,14 +101,18 @@ def read_passes(path: Path) -> dict[str, np.ndarray]:
 def expected_planes(renderer: Renderer, avatar: Path, note: Path) -> dict[str, np.ndarray]:
     """What the backend itself gives for the joints and the camera that a script has noted, top row first."""
     n = np.load(note)
-    view = Camera(n["K"], n["R"], n["t"], *map(int, n["size"]), orthographic=bool(n["orthographic"]), near=float(n["near"]))
-    people = tuple(AvatarInstance(str(avatar), "someone", j, c) for j, c in zip(n["joints"], n["confidence"], strict=True))
+    view = Camera(
+        n["K"], n["R"], n["t"], *map(int, n["size"]), orthographic=bool(n["orthographic"]), near=float(n["near"])
+    )
+    people = tuple(
+        AvatarInstance(str(avatar), "someone", j, c) for j, c in zip(n["joints"], n["confidence"], strict=True)
+    )
     return {k: v[::-1] for k, v in renderer.render(RenderRequest(view, people)).planes.items()}
 
 
-def assert_same(passes: dict[str, np.ndarray], planes: dict[str, np.ndarray]) -> None:
+def assert_same(passes: dict[str, np.ndarray], planes: dict[str, np.ndarray], name: str) -> None:
     """Equal to what float16 holds; labels may differ where two parts are level."""
-    assert np.abs(passes["Combined"] - planes["color"]).max() < 2e-3
+    assert np.abs(passes["Combined"] - planes["color"]).max() < 2e-3, name
     assert np.abs(passes["Mask"] - planes["mask"]).max() < 2e-3
     same_side = (passes["Depth"] > 1e9) == (planes["depth"] > 1e9)
     assert same_side.mean() > 0.9995
@@ -159,11 +171,21 @@ def renderer() -> Renderer:
 
 def test_renders_are_the_backends(bpy_python: Path, tmp_path: Path, avatar: Path, renderer: Renderer) -> None:
     told = run(bpy_python, "renders.py", avatar, tmp_path, resources=tmp_path / "config")
-    names = ["still", "orthographic", "border_crop", "close", "film", "several", "killed", "after_kill", "enabled_again"]
+    names = [
+        "still",
+        "orthographic",
+        "border_crop",
+        "close",
+        "film",
+        "several",
+        "killed",
+        "after_kill",
+        "enabled_again",
+    ]
     for name in (*names, *(f"animation_{i:04d}" for i in (1, 2, 3))):
         planes = expected_planes(renderer, avatar, tmp_path / f"{name}.npz")
         passes = read_passes(tmp_path / f"{name}.exr")
-        assert_same(passes, planes)
+        assert_same(passes, planes, name)
         if name != "film":
             assert np.array_equal(passes["Composite"], passes["Combined"])
     assert len(np.load(tmp_path / "several.npz")["joints"]) == 2
@@ -184,7 +206,7 @@ def test_renders_are_the_backends(bpy_python: Path, tmp_path: Path, avatar: Path
     first, second, third = told["pids"]
     assert len({first, second, third}) == 3
     frames = [read_passes(tmp_path / f"animation_{i:04d}.exr")["Combined"] for i in (1, 2, 3)]
-    assert all(np.abs(a - b).max() > 0.1 for a, b in zip(frames, frames[1:], strict=False))
+    assert all(np.abs(a - b).max() > 0.1 for a, b in itertools.pairwise(frames))
 
 
 def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
@@ -200,8 +222,9 @@ def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar
         assert not outcomes[name]["error"] and not outcomes[name]["told"]
         assert read_passes(tmp_path / f"{name}.exr")["Mask"].max() > 0.9
     for name, word in {
-        "missing": "nobody.avatar", "corrupt": "corrupt.avatar", "newer": "newer", "unmapped": "left knee", "nan": "left knee",
-        "no_python": "NEURAL_AVATAR_PYTHON", "wrong_python": "/nowhere/python", "no_torch": "PyTorch",
+        "missing": "nobody.avatar", "corrupt": "corrupt.avatar", "newer": "newer", "unmapped": "left knee",
+        "nan": "left knee", "no_python": "NEURAL_AVATAR_PYTHON", "wrong_python": "/nowhere/python",
+        "no_torch": "PyTorch",
     }.items():  # fmt: skip
         outcome = outcomes[name]
         assert [level for level, _ in outcome["told"]] == ["ERROR"], (name, outcome)
@@ -209,7 +232,10 @@ def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar
         assert not outcome["written"], name  # a farm sees that the frame is not done
         assert outcome["told"][0][1] in told["log"]
     for name, level in (("behind", "INFO"), ("outside", "INFO"), ("no_avatar", "WARNING")):
-        assert not outcomes[name]["error"] and [one for one, _ in outcomes[name]["told"]] == [level], (name, outcomes[name])
+        assert not outcomes[name]["error"] and [one for one, _ in outcomes[name]["told"]] == [level], (
+            name,
+            outcomes[name],
+        )
         passes = read_passes(tmp_path / f"{name}.exr")
         assert not any(passes[p].any() for p in ("Combined", "Mask", "Part", "UV", "Composite"))
         assert (passes["Depth"] == np.float32(1e10)).all()
@@ -218,6 +244,8 @@ def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar
 
 
 def test_installed_zip(bpy_python: Path, tmp_path: Path, avatar: Path, extension_zip: Path) -> None:
-    told = run(bpy_python, "installed.py", extension_zip, avatar, tmp_path / "picture.exr", resources=tmp_path / "config")
+    told = run(
+        bpy_python, "installed.py", extension_zip, avatar, tmp_path / "picture.exr", resources=tmp_path / "config"
+    )
     assert read_passes(tmp_path / "picture.exr")["Mask"].max() > 0.9
     assert told["written"] and Path(told["log"]).is_relative_to(tmp_path)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside Blender: our camera against Blender's own world_to_camera_view, and region arithmetic against what Blender renders."""
+"""Runs inside Blender: our camera against Blender's own world_to_camera_view, and region arithmetic against what
+Blender renders."""
 
 import itertools
 
@@ -41,7 +42,10 @@ for kind, fit, lens, shift, size, aspect, percentage in itertools.product(
         worst_region = max(worst_region, *np.abs(expected - corner - inner))
 
 errors = {}
-for name, change in (("panoramic", lambda: setattr(view.data, "type", "PANO")), ("nowhere", lambda: setattr(view, "location", (np.nan, 0, 0)))):
+for name, change in (
+    ("panoramic", lambda: setattr(view.data, "type", "PANO")),
+    ("nowhere", lambda: setattr(view, "location", (np.nan, 0, 0))),
+):
     change()
     depsgraph = bpy.context.evaluated_depsgraph_get()
     try:

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def load_package() -> None:
     """Make the checkout importable as `neural_avatar`, whatever its folder is called."""
-    spec = importlib.util.spec_from_file_location("neural_avatar", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(
+        "neural_avatar", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["neural_avatar"] = module
     spec.loader.exec_module(module)
@@ -55,7 +57,12 @@ def add_person(path: str, location=(0.0, 0.0, 0.0)) -> bpy.types.Object:
     bpy.context.scene.cursor.location = location
     assert bpy.ops.neural_avatar.add_person(filepath=path) == {"FINISHED"}
     person = bpy.context.object
-    for name, angles in (("RElbow", (0.4, 0.2, 0.1)), ("LKnee", (-0.5, 0.0, 0.1)), ("LWrist", (0.3, 0.1, 0.0)), ("Nose", (0.1, 0.3, 0.0))):
+    for name, angles in (
+        ("RElbow", (0.4, 0.2, 0.1)),
+        ("LKnee", (-0.5, 0.0, 0.1)),
+        ("LWrist", (0.3, 0.1, 0.0)),
+        ("Nose", (0.1, 0.3, 0.0)),
+    ):
         bone = person.pose.bones[name]
         bone.rotation_mode = "XYZ"
         bone.rotation_euler = angles

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside Blender: what goes wrong gives one sentence, and the next frame works. Arguments: avatar, corrupt and newer avatar, folder."""
+"""Runs inside Blender: what goes wrong gives one sentence, and the next frame works. Arguments: avatar, corrupt and
+newer avatar, folder."""
 
 import os
 import sys

@@ -24,7 +24,8 @@ def note(name: str) -> None:
     view = camera.convert(depsgraph.scene_eval.camera.evaluated_get(depsgraph), depsgraph, camera.render_region(render))
     people = ours.avatar_instances(depsgraph)
     np.savez(
-        out / f"{name}.npz", K=view.K, R=view.R, t=view.t, size=(view.width, view.height), orthographic=view.orthographic, near=view.near,
+        out / f"{name}.npz", K=view.K, R=view.R, t=view.t, size=(view.width, view.height),
+        orthographic=view.orthographic, near=view.near,
         joints=[p.joints for p in people], confidence=[p.confidence for p in people],
     )  # fmt: skip
 
@@ -60,8 +61,9 @@ scene.camera.location.y = -4.2
 # Film colour and a plate behind the avatar.
 render.film_transparent = False
 scene.world = bpy.data.worlds.new("World")
-scene.world.use_nodes = False
-scene.world.color = (0.1, 0.2, 0.4)
+scene.world.use_nodes = True
+scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.05, 0.1, 0.2, 1)
+scene.world.node_tree.nodes["Background"].inputs["Strength"].default_value = 2
 picture("film")
 render.film_transparent = True
 
