@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From render() called to the passes written, minus the backend's work, at 1920x1080. Run it with a Python that holds bpy:
+"""From render() called to the passes written, minus the backend's work, at 1920x1080.
+
+Run it with a Python that holds bpy:
 
 NEURAL_AVATAR_PYTHON=<Python with torch> <Python with bpy> benchmarks/addon_overhead.py PERSON.avatar
 """
@@ -61,7 +63,7 @@ def main() -> None:
     load_package()
     addon = sys.modules["neural_avatar"]
     addon.register()  # type: ignore[attr-defined]
-    from neural_avatar.addon import final  # noqa: PLC0415
+    from neural_avatar.addon import final
 
     scene = make_scene(avatar)
     spent = {"total": 0.0, "backend": 0.0, "cpu": 0.0}
