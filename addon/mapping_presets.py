@@ -2,9 +2,9 @@
 """The names of bones in common rigs, as data.
 
 A preset's table has one line per joint: the joint and the bones that may give it, the first that a rig has winning.
-``{s}`` stands for the rig's word for a side and ``*`` in a joint for our own ``L`` or ``R``. A bone gives its head, or its
-tail when it ends in ``>``. ``Head``, ``*Toes``, ``*ToeInner`` and ``*ToeOuter`` are guides: bones that carry what a rig
-has no bone for (see mapping.py).
+``{s}`` stands for the rig's word for a side and ``*`` in a joint for our own ``L`` or ``R``. A bone gives its head, or
+its tail when it ends in ``>``. ``Head``, ``*Toes``, ``*ToeInner`` and ``*ToeOuter`` are guides: bones that carry what a
+rig has no bone for (see mapping.py).
 """
 
 from __future__ import annotations
