@@ -106,10 +106,8 @@ def main() -> None:
             rows.append((spent["total"] * 1e3, spent["backend"] * 1e3, spent["cpu"] * 1e3))
         own = [a - b for a, b, _ in rows]
         whole, backend, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(
-            figures = f"{whole:8.0f}{backend:9.0f}{statistics.median(own):8.0f}{cpu:9.0f}"
-            print(f"{name:<36}{figures}  ({min(own):.0f} to {max(own):.0f})")
-        )
+        figures = f"{whole:8.0f}{backend:9.0f}{statistics.median(own):8.0f}{cpu:9.0f}"
+        print(f"{name:<36}{figures}  ({min(own):.0f} to {max(own):.0f})")
     final.render, final.ask = render, ask
     addon.unregister()  # type: ignore[attr-defined]
 
