@@ -161,3 +161,22 @@ def test_geometry_survives_the_header_and_damage_is_noticed() -> None:
     del plain["params"]["skull"]
     with pytest.raises(ValueError, match="skull"):
         ProxyGeometry.from_dict(plain)
+
+
+def test_a_rest_pose_without_hands_and_feet_gets_typical_ones() -> None:
+    joints, confidence = standing()
+    for name, i in INDEX.items():
+        if name.endswith(("Toe", "Heel")) or "Hand" in name or name in ("Nose", "LEye", "REye", "LEar", "REar"):
+            joints[i], confidence[i] = 0, 0
+    frames = body_frames(joints[None], confidence[None])
+    placed = frames.joints[0]
+    for side in "LR":
+        wrist, elbow = placed[INDEX[f"{side}Wrist"]], placed[INDEX[f"{side}Elbow"]]
+        tip = placed[INDEX[f"{side}Hand_HandMiddle4"]]
+        assert 0.08 < np.linalg.norm(tip - wrist) < 0.2 and (tip - wrist) @ (wrist - elbow) > 0
+        toe, heel = placed[INDEX[f"{side}BigToe"]], placed[INDEX[f"{side}Heel"]]
+        assert toe[1] < heel[1] - 0.15 and abs(toe[2] - heel[2]) < 0.12  # the person faces -Y
+    assert placed[INDEX["Nose"], 1] < -0.05 and placed[INDEX["LEar"], 0] > placed[INDEX["REar"], 0] + 0.1
+    avatar = Avatar(AvatarConfig("static", SIZE, texture_size=16), joints, confidence)
+    maps = avatar.proxy_maps(joints[None], confidence[None], [front_camera()])
+    assert 0.02 < (maps.part > 0).float().mean() < 0.4

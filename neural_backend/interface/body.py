@@ -114,6 +114,37 @@ def _angle_to(axes: Array, front: Array) -> Array:
     return np.asarray(np.arctan2((front * axes[..., 0, :]).sum(-1), (front * axes[..., 1, :]).sum(-1)))
 
 
+#: Typical places (left, front, along) of joints that a skeleton may lack, seen from the frame and the joint that they
+#: hang on, per length of the spine: head from the trunk and the neck, limbs from their parents, the left foot from
+#: the shin and the ankle, the left hand (21 joints) from the forearm and the wrist.
+_TYPICAL: dict[str, tuple[float, float, float]] = {
+    "Nose": (0.0, 0.346, 0.304), "REye": (-0.062, 0.277, 0.387), "LEye": (0.062, 0.277, 0.387),
+    "REar": (-0.180, 0.083, 0.408), "LEar": (0.180, 0.083, 0.408),
+    "LElbow": (0.42, 0.0, -0.42), "LWrist": (0.0, 0.0, 0.5),
+    "LKnee": (0.0, 0.0, -0.94), "LAnkle": (0.0, 0.0, 0.92), "LBigToe": (-0.090, 0.412, 0.066),
+    "LSmallToe": (0.090, 0.367, 0.080), "LHeel": (0.0, -0.111, 0.073),
+}  # fmt: skip
+_TYPICAL_HAND = np.array(
+    [
+        [0, 0, 0], [-57, 57, 50], [-79, 82, 76], [-110, 93, 142], [-141, 104, 194], [-11, 46, 194], [-55, 33, 268],
+        [-103, 28, 284], [-153, 19, 282], [0, 0, 186], [-62, -19, 258], [-125, -25, 268], [-165, -26, 259],
+        [-3, -49, 174], [-60, -68, 244], [-117, -72, 255], [-159, -73, 247], [-11, -96, 158], [-58, -109, 216],
+        [-98, -115, 228], [-131, -119, 228],
+    ]
+) / 1000  # fmt: skip
+
+
+def _typical(names: Sequence[str]) -> Array:
+    """(N, 3) places from the tables above, the right side mirrored."""
+    rows = []
+    for name in names:
+        right = name not in _TYPICAL and name.startswith("R")
+        left = "L" + name[1:] if right else name
+        place = _TYPICAL_HAND[INDEX[left] - LEFT_HAND] if "Hand_" in left else np.array(_TYPICAL[left])
+        rows.append(place * (-1.0 if right else 1.0, 1.0, 1.0))
+    return np.array(rows)
+
+
 class _Builder:
     """Builds frames in order from the trunk outwards and completes absent joints from the rest skeleton on the way."""
 
@@ -131,10 +162,14 @@ class _Builder:
         """Places absent joints as they lie at rest, seen from the parent frame and measured from the anchor joint."""
         columns = [INDEX[n] for n in names]
         absent = ~self.known[:, columns]
-        if self.rest is None or not absent.any():
+        if not absent.any():
             return
         f = FRAME_INDEX[parent]
-        local = (self.rest.joints[0, columns] - self.rest.joints[0, INDEX[anchor]]) @ self.rest.axes[0, f].T
+        if self.rest is not None:
+            local = (self.rest.joints[0, columns] - self.rest.joints[0, INDEX[anchor]]) @ self.rest.axes[0, f].T
+        else:
+            spine = np.linalg.norm(self.at("Neck") - self.at("MidHip"), axis=-1).mean()
+            local = _typical(names) * spine
         placed = np.einsum("ki,bij->bkj", local, self.axes[:, f]) + self.at(anchor)[:, None]
         self.joints[:, columns] = np.where(absent[..., None], placed, self.joints[:, columns])
 
