@@ -93,7 +93,7 @@ def contact_sheet(frames: list[Path], exr: list[Path], target: Path) -> None:
 
 def main() -> int:
     out, rate = Path(sys.argv[1]), int(sys.argv[2])
-    frames, exr = sorted((out / "frames").glob("*.png")), sorted((out / "passes").glob("*.exr"))
+    frames, exr = sorted(out.glob("frames/frame_[0-9]*.png")), sorted(out.glob("passes/avatar_[0-9]*.exr"))
     encode(frames, out / "demo.mp4", rate)
     contact_sheet(frames, exr, out / "contact_sheet.png")
     return 0

@@ -16,6 +16,12 @@ from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINTS, bone_
 
 ROOT = Path(__file__).resolve().parent.parent
 
+sys.path.insert(0, str(ROOT))
+try:
+    from tooling.demo import clear
+finally:
+    sys.path.remove(str(ROOT))
+
 
 def _module(name: str) -> ModuleType:
     """A module of the demo, which is a folder of scripts and no package."""
@@ -147,6 +153,17 @@ def _check(out: Path, frames: int) -> None:
         seen, hidden = seen + int(same.sum()), hidden + int((~same).sum())
     assert seen > 0.3 * (seen + hidden), "the avatar does not show in the composite"
     assert hidden > 0.005 * (seen + hidden), "nothing in the set hides the avatar"
+
+
+def test_a_new_run_removes_an_old_one_and_nothing_of_the_user_s(tmp_path: Path) -> None:
+    made = ["frames/frame_0001.png", "passes/avatar_0001.exr", "demo.mp4", "contact_sheet.png", "blender.log"]
+    kept = ["frames/holiday.png", "frames/raw/frame_0001.png", "passes/beauty.exr", "passes/avatar_final.exr", "a.mp4"]
+    for name in (*made, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == set(kept)
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -30,7 +29,7 @@ def make_demo(out: Path, frames: int, size: int, blender: str, bvh: Path | None,
     seconds: dict[str, float] = {}
     backend, bpy_python = environment("backend"), environment(f"bpy-{blender}")
     begun = started = time.monotonic()
-    _empty(out)
+    clear(out)
     with tempfile.TemporaryDirectory(prefix="neural-avatar-demo-") as folder:
         archive = build_zip(bpy_python, Path(folder) / "build")
         seconds["build the extension"] = time.monotonic() - started
@@ -57,11 +56,12 @@ def make_demo(out: Path, frames: int, size: int, blender: str, bvh: Path | None,
     return 0
 
 
-def _empty(out: Path) -> None:
-    """Remove what an earlier run made, and nothing else."""
+def clear(out: Path) -> None:
+    """Remove the files that an earlier run made, by their names, and nothing else: `out` may be a folder of the user's."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("frames", "passes"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for made in ("frames/frame_[0-9]*.png", "passes/avatar_[0-9]*.exr"):
+        for file in out.glob(made):
+            file.unlink()
     for name in ("demo.mp4", "contact_sheet.png", "blender.log", "neural_avatar.log"):
         (out / name).unlink(missing_ok=True)
 
