@@ -57,7 +57,7 @@ def make_demo(out: Path, frames: int, size: int, blender: str, bvh: Path | None,
 
 
 def clear(out: Path) -> None:
-    """Remove the files that an earlier run made, by their names, and nothing else: `out` may be a folder of the user's."""
+    """Remove the files that an earlier run made, by their names, and nothing else: `out` may hold the user's own."""
     out.mkdir(parents=True, exist_ok=True)
     for made in ("frames/frame_[0-9]*.png", "passes/avatar_[0-9]*.exr"):
         for file in out.glob(made):
