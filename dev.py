@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     commands.add_parser("build", help="build the extension's zip into out/")
     commands.add_parser("lint", help="ruff, mypy and import-linter")
     env = commands.add_parser("env", help="make the environments and print where they are")
-    env.add_argument("--prune", action="store_true", help="remove the environments that are no longer used")
+    env.add_argument("--prune", action="store_true", help="only remove those that are no longer used")
     options, rest = parser.parse_known_args(argv)
     if rest and options.command not in ("run", "test"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -108,11 +108,12 @@ def _lint(options: argparse.Namespace, rest: list[str]) -> int:
 def _env(options: argparse.Namespace, rest: list[str]) -> int:
     from tooling.environments import environment, names, prune
 
+    if options.prune:  # first of all, and alone: it is asked for when the disk is full
+        print("".join(f"removed  {folder}\n" for folder in prune()), end="")
+        return 0
     for name in names():
         started = time.monotonic()
         print(f"{name:8} {environment(name)}  ({time.monotonic() - started:.0f} s)")
-    if options.prune:
-        print("".join(f"removed  {folder}\n" for folder in prune()), end="")
     return 0
 
 

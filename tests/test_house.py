@@ -173,6 +173,27 @@ def test_environment_is_made_again_after_a_killed_install(tmp_path: Path, monkey
     assert (folder / "kept").exists()
 
 
+def test_prune_makes_nothing_and_removes_only_old_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
+    monkeypatch.setattr(environments, "_make", lambda *_: pytest.fail("it made an environment"))
+    current, old = environments.folder_of("bpy-4.2"), tmp_path / "bpy-4.1-0123456789ab"
+    mine = tmp_path / "my-own-environment"
+    for folder in (current, old, mine):
+        folder.mkdir()
+        (folder / "pyvenv.cfg").touch()
+    assert environments.prune() == [old]
+    assert current.exists() and mine.exists() and not old.exists()
+
+
+def test_each_environment_has_a_lock_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
+    monkeypatch.setattr(environments, "_check_system_libraries", lambda: None)
+    monkeypatch.setattr(environments, "_make", lambda name, folder, wanted: folder.mkdir())
+    for name in environments.names():
+        environments.environment(name)
+    assert len(list(tmp_path.glob("*.lock"))) == len(environments.names())
+
+
 def test_failed_install_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
     monkeypatch.setattr(environments, "requirements", lambda name: [str(tmp_path / "no-such-archive.whl")])

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,9 @@ SYSTEM_LIBRARIES = {
     "xkbcommon": "libxkbcommon0",
     "SM": "libsm6", "GL": "libgl1", "gomp": "libgomp1",
 }  # fmt: skip
+
+#: Names of the environments' folders: nothing else in the cache folder is ever removed.
+_FOLDER = re.compile(r"(backend|bpy-[0-9.]+)-[0-9a-f]{12}")
 
 
 class SetupError(Exception):
@@ -70,19 +74,24 @@ def python_of(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
+def folder_of(name: str) -> Path:
+    """Where the environment `name` lies or would lie, by the present requirements."""
+    system = [platform.python_version(), platform.platform(terse=True), platform.machine()]
+    key = json.dumps([sorted(requirements(name)), *system])
+    return cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
 def environment(name: str) -> Path:
     """The interpreter of the environment `name`, made first when it is not there. Raises SetupError with the remedy."""
     if name.startswith("bpy-"):
         _check_system_libraries()
-    wanted = requirements(name)
-    key = json.dumps([sorted(wanted), platform.python_version(), platform.platform(terse=True), platform.machine()])
-    folder = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    folder, wanted = folder_of(name), requirements(name)
     complete = folder / "complete.json"
     if complete.is_file() and python_of(folder).exists():
         os.utime(complete)
         return python_of(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.with_suffix(".lock")):
+    with _lock(folder.with_name(folder.name + ".lock")):
         if not complete.is_file():  # another process may have made it while this one waited
             _make(name, folder, wanted)
             complete.write_text(json.dumps({"requirements": wanted}, indent=1), "utf-8")
@@ -90,9 +99,10 @@ def environment(name: str) -> Path:
 
 
 def prune() -> list[Path]:
-    """Remove the environments that the present requirements do not use; returns their folders."""
-    current = {python_of_name.parent.parent for python_of_name in map(environment, names())}
-    old = [p for p in cache_folder().iterdir() if p.is_dir() and (p / "pyvenv.cfg").is_file() and p not in current]
+    """Remove the environments that the present requirements do not use, and make none; returns their folders."""
+    cache, current = cache_folder(), set(map(folder_of, names()))
+    found = [p for p in cache.iterdir() if _FOLDER.fullmatch(p.name) and p.is_dir()] if cache.is_dir() else []
+    old = [p for p in found if p not in current]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return old
