@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,11 @@ def _spoil(name: str, index: Any, value: Any) -> Any:
         (lambda c: c.update(confidence=np.ones((5, 24))), "'confidence' has the shape"),
         (lambda c: c.update(confidence=np.full((5, 25), np.nan)), "'confidence' of frame 0 is not a finite number"),
         (_spoil("t", (4, 0), np.inf), "'t' of frame 4 is not a finite number"),
-        (_spoil("R", 1, np.diag([1.0, 1, -1])), "'R' of frame 1 is not a rotation"),
-        (_spoil("K", (2, 0, 0), 0), "'K' of frame 2 has no positive focal length"),
+        (_spoil("R", 1, np.diag([1.0, 1, -1])), "frame 1 is impossible: 'R' is not a rotation"),
+        (_spoil("R", 1, np.eye(3) * 2), "frame 1 is impossible: 'R' is not a rotation"),
+        (_spoil("K", (2, 0, 0), 0), "frame 2 is impossible: 'K' has no positive focal length"),
+        (_spoil("K", (0, 2, 2), 2), "frame 0 is impossible: 'K' is not"),
+        (_spoil("K", (4, 1, 0), 5), "frame 4 is impossible: 'K' is not"),
         (lambda c: c.update(width=0), "'width' must be one positive number"),
         (lambda c: c.update(height=20.5), "'height' must be a whole number"),
         (lambda c: c.update(width=1 << 20), "too large"),
@@ -214,6 +218,20 @@ def test_a_spoilt_clip_is_explained(change: Any, words: str, clip: dict[str, Any
     with pytest.raises(BackendError) as caught:
         read_clip(write(tmp_path / "clip.npz", clip))
     assert words in caught.value.message and str(tmp_path / "clip.npz") in caught.value.message
+
+
+def test_a_damaged_clip_is_explained(clip: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "clip.npz"
+    np.savez_compressed(path, **clip)
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        places = [info.header_offset for info in archive.infolist()]
+    for place in places:
+        start = place + 30 + int.from_bytes(good[place + 26 : place + 28], "little")
+        start += int.from_bytes(good[place + 28 : place + 30], "little")
+        path.write_bytes(good[:start] + b"\xff" * 8 + good[start + 8 :])  # no beginning of a compressed stream
+        with pytest.raises(BackendError, match="cannot be read as a clip"):
+            read_clip(path)
 
 
 def test_wrong_files_are_explained_in_one_sentence(avatar_file: Path, clip: dict[str, Any], tmp_path: Path) -> None:

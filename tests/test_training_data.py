@@ -133,6 +133,36 @@ def test_bad_datasets_are_told_in_a_sentence(tmp_path: Path) -> None:
     assert "test_far" in sentence("dataset-split", lambda: read_dataset(good).views(["test_near"], ["heldout"]))
 
 
+def test_cameras_that_cannot_be_are_told_in_a_sentence(tmp_path: Path) -> None:
+    path = make_dataset(tmp_path) / "cameras.json"
+    good = path.read_text()
+    for change, words in (
+        ({"R": [[1, 0, 0], [0, 1, 0], [0, 0, -1]]}, "'R' is not a rotation"),
+        ({"R": [[2, 0, 0], [0, 2, 0], [0, 0, 2]]}, "'R' is not a rotation"),
+        ({"K": [[-60, 0, 24], [0, 60, 32], [0, 0, 1]]}, "focal length"),
+        ({"K": [[60, 0, 0], [0, 60, 0], [24, 32, 1]]}, "'K' is not"),
+        ({"width": float("inf")}, "infinity"),
+    ):
+        cameras = json.loads(good)
+        cameras["cameras"][1] |= change
+        path.write_text(json.dumps(cameras))
+        said = sentence("dataset-corrupt", lambda: read_dataset(tmp_path))
+        assert words in said and "cameras.json" in said
+
+
+def test_damaged_joints_are_told_in_a_sentence(tmp_path: Path) -> None:
+    path = make_dataset(tmp_path) / "joints.npz"
+    np.savez_compressed(path, joints=np.repeat(POSE[None], 4, 0), names=np.array(NAMES))
+    good = path.read_bytes()
+    start = 30 + int.from_bytes(good[26:28], "little") + int.from_bytes(good[28:30], "little")
+    for damaged in (good[:start] + b"\xff" * 8 + good[start + 8 :], good[: len(good) // 2], b""):
+        path.write_bytes(damaged)
+        assert "joints.npz" in sentence("dataset-corrupt", lambda: read_dataset(tmp_path))
+    np.save(tmp_path / "single.npy", POSE)
+    (tmp_path / "single.npy").replace(path)
+    assert "joints.npz" in sentence("dataset-corrupt", lambda: read_dataset(tmp_path))
+
+
 def test_pickled_joints_are_refused(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path)
     np.savez(folder / "joints.npz", joints=np.array([object()]), names=np.array(NAMES))

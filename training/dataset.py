@@ -11,7 +11,6 @@ Conventions: x_cam = R x_world + t, OpenCV axes, pixel centres at +0.5, world Z 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..neural_backend.clip import NPZ_ERRORS
 from ..neural_backend.interface.body import REQUIRED_JOINTS
-from ..neural_backend.interface.camera import Camera
+from ..neural_backend.interface.camera import Camera, check_calibration
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.interface.skeleton import INDEX, reorder
 from .pictures import Picture, PictureCache
@@ -154,11 +154,11 @@ def _read_cameras(
         data: dict[str, Any] = json.loads(path.read_text("utf-8"))
         entries = data["cameras"]
         names = tuple(str(c["name"]) for c in entries)
-        cameras = tuple(Camera(c["K"], c["R"], c["t"], int(c["width"]), int(c["height"])) for c in entries)
+        cameras = tuple(map(_camera, entries))
         groups = [_indices(data.get(key), names) for key in ("train_cameras", "heldout_cameras")]
     except FileNotFoundError:
         raise BackendError("dataset-missing", f"{path} is missing; a dataset needs its calibrated cameras.") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BackendError(
             "dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout."
@@ -175,6 +175,15 @@ def _read_cameras(
             "dataset-corrupt", f"{path}: {both[0]} is both a train and a held-out camera; decide for one."
         )
     return cameras, names, (train, heldout), str(data.get("credit", ""))
+
+
+def _camera(entry: dict[str, Any]) -> Camera:
+    camera = Camera(entry["K"], entry["R"], entry["t"], int(entry["width"]), int(entry["height"]))
+    try:
+        check_calibration(camera)
+    except ValueError as error:
+        raise ValueError(f"camera {entry['name']}: {error}") from error
+    return camera
 
 
 def _indices(value: Any, names: tuple[str, ...]) -> tuple[int, ...] | None:
@@ -208,7 +217,7 @@ def _read_joints(
         raise BackendError(
             "dataset-missing", f"{path} is missing; a dataset needs the joints of every frame."
         ) from None
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (*NPZ_ERRORS, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BackendError(
             "dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout."

@@ -75,3 +75,14 @@ class Camera:
         k = np.asarray(K, np.float64).copy()
         k[:2, :2] = np.diag([pixels, pixels])
         return Camera(k, R, t, width, height, orthographic=True)
+
+
+def check_calibration(camera: Camera) -> None:
+    """Raises ValueError with a clause for people when a camera from a file cannot be one: R must be a rotation, K
+    ((fx, skew, cx), (0, fy, cy), (0, 0, 1)) with positive fx and fy."""
+    if np.abs(camera.R @ camera.R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(camera.R) < 0:
+        raise ValueError("'R' is not a rotation")
+    if not (camera.K[2] == (0, 0, 1)).all() or camera.K[1, 0] != 0:
+        raise ValueError("'K' is not ((fx, skew, cx), (0, fy, cy), (0, 0, 1))")
+    if min(camera.K[0, 0], camera.K[1, 1]) <= 0:
+        raise ValueError("'K' has no positive focal length")
