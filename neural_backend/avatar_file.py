@@ -79,7 +79,7 @@ def load_avatar(path: str | os.PathLike[str], device: str | torch.device = "cpu"
             parse_metadata(file.metadata(), str(path))
             tensors = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
         avatar.load_state_dict({**tensors, "proxy_params": avatar.proxy_params})
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise BackendError(
             "avatar-corrupt", f"{path} is damaged; copy or export it again.", f"{type(error).__name__}: {error}"
         ) from error
@@ -93,8 +93,19 @@ def _build(header: AvatarHeader) -> Avatar:
     n = header.network
     network = NetworkConfig(tuple(n["channels"]), tuple(n["blocks"]), int(n["kernel"]), bool(n["skips"]))
     height, width = (int(x) for x in n["size"])
-    largest = max(*network.channels, height, width, header.texture_size, *(b * 64 for b in network.blocks))
-    if largest > 4096:
-        raise ValueError(f"sizes up to {largest} are not plausible")
+    # A few bytes of header must not be able to ask for all memory.
+    plausible = (
+        len(network.channels) == 5
+        and len(network.blocks) == 2
+        and all(0 < n <= 512 for n in network.channels)
+        and all(0 <= n <= 16 for n in network.blocks)
+        and network.kernel in (1, 3, 5, 7)
+        and max(height, width, header.texture_size) <= 2048
+        and header.texture_size > 1
+    )
+    if not plausible:
+        raise ValueError(
+            f"its network {network} of {height}x{width} with textures of {header.texture_size} is implausible"
+        )
     config = AvatarConfig(header.method, (height, width), network, header.texture_size)
     return Avatar(config, header.rest_joints, header.rest_confidence, ProxyGeometry.from_dict(header.proxy))

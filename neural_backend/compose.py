@@ -61,8 +61,9 @@ def write_layers(layers: Sequence[Layer], planes: Planes) -> None:
         put("color", torch.cat([srgb_to_linear(layer.rgb) * alpha[..., None], alpha[..., None]], -1))
     put("mask", alpha)
     put("depth", torch.where(alpha >= 0.5, layer.depth, torch.full_like(layer.depth, EMPTY_DEPTH)))
-    put("part", layer.part)
-    put("uv", torch.cat([layer.uv, torch.zeros_like(layer.uv[..., :1])], -1))
+    solid = alpha >= 0.5
+    put("part", layer.part * solid)
+    put("uv", torch.cat([layer.uv, torch.zeros_like(layer.uv[..., :1])], -1) * solid[..., None])
 
 
 def _merged(layers: Sequence[Layer]) -> Layer:
@@ -83,21 +84,23 @@ def _merged(layers: Sequence[Layer]) -> Layer:
         depth[place] = torch.where(la.alpha > 0, la.depth, torch.full_like(la.depth, EMPTY_DEPTH))
     order = depth.argsort(0, descending=True)
     linear = srgb_to_linear(rgb)
+
+    def pick(stack: Tensor, which: Tensor) -> Tensor:
+        index = which[None, ..., None].expand(1, *which.shape, stack.shape[-1]) if stack.ndim == 4 else which[None]
+        return stack.gather(0, index)[0]
+
+    # Depth, part and uv are the nearest solid layer's; where only soft ones add up to a solid pixel, the strongest's.
+    strongest = alpha.argmax(0)
+    out_depth, out_part, out_uv = (pick(x, strongest) for x in (depth, part, uv))
     out_rgb, out_alpha = torch.zeros(*size[1:], 3, device=device), torch.zeros(size[1:], device=device)
-    out_depth = torch.full(size[1:], EMPTY_DEPTH, device=device)
-    out_part, out_uv = torch.zeros(size[1:], device=device), torch.zeros(*size[1:], 2, device=device)
     for rank in order:
-
-        def pick(stack: Tensor, which: Tensor = rank) -> Tensor:
-            index = which[None, ..., None].expand(1, *which.shape, stack.shape[-1]) if stack.ndim == 4 else which[None]
-            return stack.gather(0, index)[0]
-
-        a, solid = pick(alpha), pick(alpha) >= 0.5
-        out_rgb = over(pick(linear), a, out_rgb)
+        a = pick(alpha, rank)
+        solid = a >= 0.5
+        out_rgb = over(pick(linear, rank), a, out_rgb)
         out_alpha = a + out_alpha * (1 - a)
-        out_depth = torch.where(solid, pick(depth), out_depth)
-        out_part = torch.where(solid, pick(part), out_part)
-        out_uv = torch.where(solid[..., None], pick(uv), out_uv)
+        out_depth = torch.where(solid, pick(depth, rank), out_depth)
+        out_part = torch.where(solid, pick(part, rank), out_part)
+        out_uv = torch.where(solid[..., None], pick(uv, rank), out_uv)
     # Layers hold straight display colour: the one conversion to linear stays in write_layers.
     straight = linear_to_srgb(out_rgb / out_alpha.clamp_min(1e-6)[..., None])
     return Layer(x0, y0, straight.clamp(0, 1), out_alpha, out_depth, out_part, out_uv)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .avatar import Avatar, BodyMaps
 from .interface.camera import Camera
+from .interface.messages import EMPTY_DEPTH
 from .interface.proxy import PART_COUNT
 from .textures import sample_dominant
 
@@ -31,8 +32,9 @@ _MAX_SUPERSAMPLING = 4
 class Layer:
     """One avatar inside a frame. x, y: the corner of its region. All maps are (h, w[, C]) float32, top row first.
 
-    rgb: straight display sRGB; alpha: 0..1; depth: scene units along the camera's axis, given wherever alpha is above
-    0; part: 0..24; uv: 0..1, both of the pixel's middle, 0 where alpha is under 0.5.
+    rgb: straight display sRGB; alpha: 0..1; depth: scene units along the camera's axis; part: 1..24 and uv: 0..1, those
+    of the pixel's middle. Depth, part and uv mean something wherever alpha is above 0; where nothing of the proxy is
+    near, depth is 1e10.
     """
 
     x: int
@@ -71,7 +73,6 @@ def render_layer(avatar: Avatar, maps: BodyMaps, crop: Camera, camera: Camera) -
     u = _places(x0, x1, samples, scale_x, shift_x, device)
     v = _places(y0, y1, samples, scale_y, shift_y, device)
     alpha, rgb = _colour(avatar, maps, u, v)
-    height, width = y1 - y0, x1 - x0
     if samples > 1:
         fine = torch.cat([rgb * alpha, alpha], 0)[None]
         coarse = F.avg_pool2d(fine, samples)[0]
@@ -79,15 +80,14 @@ def render_layer(avatar: Avatar, maps: BodyMaps, crop: Camera, camera: Camera) -
         rgb = coarse[:3] / alpha.clamp_min(1e-6)
         u = _places(x0, x1, 1, scale_x, shift_x, device)
         v = _places(y0, y1, 1, scale_y, shift_y, device)
-    opaque = alpha[0] >= 0.5
-    part, uv = _dominant(maps, u, v)
     assert maps.proxy is not None
-    depth = _depth(_reaching(maps.proxy.depth), u, v) * float(maps.scale[0])
-    assert depth.shape == (height, width)
-    return Layer(
-        x0, y0, rgb.clamp(0, 1).permute(1, 2, 0), alpha[0].clamp(0, 1), depth,
-        torch.where(opaque, part, torch.zeros_like(part)), torch.where(opaque[..., None], uv, torch.zeros_like(uv)),
-    )  # fmt: skip
+    source = _sources(maps)
+    part, uv = _dominant(maps, source, u, v)
+    depth = _depth(_from(source, maps.proxy.depth[0]), u, v)
+    known = depth < _NO_DEPTH
+    depth = torch.where(known, depth * float(maps.scale[0]), torch.full_like(depth, EMPTY_DEPTH))
+    alpha = alpha * (depth >= camera.near)
+    return Layer(x0, y0, rgb.clamp(0, 1).permute(1, 2, 0), alpha[0].clamp(0, 1), depth, part, uv)
 
 
 def _span(low: float, high: float, size: int) -> tuple[int, int]:
@@ -151,31 +151,46 @@ def _nearest(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return maps[..., rows[:, None], columns[None]]
 
 
-def _dominant(maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _dominant(maps: BodyMaps, source: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Part (h, w) 1..24 as float and its coordinates (h, w, 2), of the nearest pixel of the maps."""
     if maps.coordinates is None:
         assert maps.proxy is not None
-        part = _nearest(maps.proxy.part[0], u, v)
-        return part.float(), _nearest(maps.proxy.visible[0], u, v).permute(1, 2, 0)
+        part = _nearest(_from(source, maps.proxy.logits[0, :-1].argmax(0)[None])[0], u, v)
+        return (part + 1).float(), _nearest(_from(source, maps.proxy.visible[0]), u, v).permute(1, 2, 0)
     part = _nearest(maps.logits[0, :-1].argmax(0), u, v)
     both = _nearest(maps.coordinates[0], u, v).view(PART_COUNT, 2, *part.shape)
     return (part + 1).float(), both.gather(0, part[None, None].expand(1, 2, -1, -1))[0].permute(1, 2, 0)
 
 
-def _reaching(depth: Tensor) -> Tensor:
-    """Proxy depth (1, 1, H, W) carried outwards from the silhouette until every pixel has one."""
-    known = torch.where(depth < _NO_DEPTH, depth, torch.full_like(depth, _NO_DEPTH))
-    if not (known < _NO_DEPTH).any():
-        return torch.zeros_like(depth)
-    while bool((known >= _NO_DEPTH).any()):
-        grown = -F.max_pool2d(-known, 3, 1, 1)
-        known = torch.where(known < _NO_DEPTH, known, grown)
-    return known
+def _sources(maps: BodyMaps) -> Tensor:
+    """For each pixel of the maps the index (H, W) of the nearest one that the proxy covers, wherever the mask needs
+    it."""
+    assert maps.proxy is not None
+    depth = maps.proxy.depth
+    index = torch.arange(depth.numel(), device=depth.device, dtype=torch.float32).view_as(depth)
+    logits = (
+        maps.logits if maps.logits.shape[1] == 1 else -maps.logits[:, -1:] + maps.logits[:, :-1].amax(1, keepdim=True)
+    )
+    needed = F.max_pool2d((logits > -5).float(), 5, 1, 2) > 0
+    known = depth < _NO_DEPTH
+    # One ring of pixels after another, each from its nearest known neighbour; the index rides along as what is pooled.
+    while bool((needed & ~known).any()) and bool(known.any()):
+        grown = F.max_pool2d(torch.where(known, index, torch.full_like(index, -1)), 3, 1, 1)
+        index = torch.where(known, index, grown)
+        known = grown >= 0
+        if bool(known.all()):
+            break
+    return index[0, 0].long()
+
+
+def _from(source: Tensor, maps: Tensor) -> Tensor:
+    """Maps (C, H, W) with each pixel taken from its source; returns (C, H, W)."""
+    return maps.flatten(1)[:, source.flatten().clamp_min(0)].view(maps.shape)
 
 
 def _depth(depth: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Depth (h, w): interpolated on one surface, that of the nearest pixel where surfaces meet."""
-    nearest = _nearest(depth[0, 0], u, v)
-    blended = _interpolated(depth[0], u, v)[0]
-    spread = F.max_pool2d(depth, 3, 1, 1) + F.max_pool2d(-depth, 3, 1, 1)
-    return torch.where(_nearest(spread[0, 0], u, v) < _SAME_SURFACE, blended, nearest)
+    """Depth (h, w) from (1, H, W): interpolated on one surface, that of the nearest pixel where surfaces meet."""
+    nearest = _nearest(depth[0], u, v)
+    blended = _interpolated(depth, u, v)[0]
+    spread = (F.max_pool2d(depth[None], 3, 1, 1) + F.max_pool2d(-depth[None], 3, 1, 1))[0]
+    return torch.where(_nearest(spread[0], u, v) < _SAME_SURFACE, blended, nearest)

@@ -150,8 +150,13 @@ def _pairs(
         x = (ends[..., 0] / divisor - corner[..., 0] - (ends[..., 1] / divisor - corner[..., 1]) * skew) / per_pixel[
             ..., 0
         ]
+        # A ball's outline is wider off the axis.
+        slant = (1 + (ends[..., 0] / divisor) ** 2 + (ends[..., 1] / divisor) ** 2).sqrt()
         reach = (
-            radius / torch.where(plain, torch.ones_like(depth), near.clamp_min(1e-3)) / per_pixel.abs().amin(-1)
+            radius
+            * torch.where(plain, torch.ones_like(slant), slant)
+            / torch.where(plain, torch.ones_like(depth), near.clamp_min(1e-3))
+            / per_pixel.abs().amin(-1)
             + margin
         )
         close = (near < 1e-2) & ~plain

@@ -92,6 +92,8 @@ class Renderer:
         self._kept.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
 
     def render(
         self,

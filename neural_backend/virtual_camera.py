@@ -13,17 +13,37 @@ import numpy.typing as npt
 from .interface import skeleton
 from .interface.camera import Camera
 
-_BODY, _HANDS = len(skeleton.BODY_JOINTS), skeleton.FACE
-_ARMS = np.array([[skeleton.INDEX[f"{s}Wrist"], skeleton.INDEX[f"{s}Elbow"]] for s in "LR"])
+_INDEX = skeleton.INDEX
+_SIDES = {"L": skeleton.LEFT_HAND, "R": skeleton.RIGHT_HAND}
+
+#: Room around each joint for flesh, hair and clothes, as a share of the body's size.
+_ROOM = 0.042
 
 
 def _outline(joints: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Joints that bound the body; fingertips are guessed from the forearm where hands are absent."""
-    wrist, elbow = _ARMS.T
-    guessed = known[wrist] & known[elbow]
-    tips = joints[wrist] + 0.7 * (joints[wrist] - joints[elbow])
-    has_hands = known[_BODY:_HANDS].any()
-    return np.concatenate([joints[:_HANDS][known[:_HANDS]], tips[guessed & ~has_hands]])
+    """Joints that bound the body, the crown of the head, and guesses for the head, hands and feet that are absent."""
+
+    def at(name: str) -> npt.NDArray[np.float64]:
+        return np.asarray(joints[_INDEX[name]])
+
+    def has(*names: str) -> bool:
+        return bool(known[[_INDEX[name] for name in names]].all())
+
+    points = [joints[: skeleton.FACE][known[: skeleton.FACE]]]
+    if has("Neck", "MidHip"):
+        spine = at("Neck") - at("MidHip")
+        if has("LEar", "REar"):
+            ears = (at("LEar") + at("REar")) / 2
+            points.append(ears + 0.25 * (ears - at("Neck")))
+        else:
+            points.append(at("Neck") + 0.55 * spine)
+        across = np.cross(at("LHip") - at("RHip"), spine) if has("LHip", "RHip") else np.zeros(3)
+        front = across / max(float(np.linalg.norm(across)), 1e-9) * np.linalg.norm(spine)
+        points += [at(f"{s}Ankle") + 0.4 * front for s in _SIDES if has(f"{s}Ankle") and not has(f"{s}BigToe")]
+    for s, hand in _SIDES.items():
+        if has(f"{s}Wrist", f"{s}Elbow") and not known[hand + 1 : hand + 21].any():
+            points.append(at(f"{s}Wrist") + 0.7 * (at(f"{s}Wrist") - at(f"{s}Elbow")))
+    return np.concatenate([np.atleast_2d(p) for p in points])
 
 
 def body_box(
@@ -39,13 +59,17 @@ def body_box(
     if not len(points):
         return None
     pixels, depth = camera.project(points)
-    ahead = np.ones(len(points), bool) if camera.orthographic else depth > max(camera.near, 1e-6)
+    ahead = depth > max(camera.near, 1e-6)
     if not ahead.any():
         return None
-    pixels, depth = pixels[ahead], depth[ahead]
-    focal = np.sqrt(abs(camera.K[0, 0] * camera.K[1, 1]))
-    room = 0.042 * body_size * focal / (1.0 if camera.orthographic else np.maximum(depth, 0.042 * body_size))
-    low, high = (pixels - np.reshape(room, (-1, 1))).min(0), (pixels + np.reshape(room, (-1, 1))).max(0)
+    reach = _ROOM * body_size
+    if camera.orthographic:
+        tangent = np.full(len(points), reach)
+    else:
+        pixels, depth = pixels[ahead], depth[ahead]
+        tangent = reach / np.maximum(depth, reach)
+    room = tangent[:, None] * np.abs(np.diag(camera.K)[:2])
+    low, high = (pixels - room).min(0), (pixels + room).max(0)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
@@ -55,13 +79,10 @@ def crop_camera(
     confidence: npt.ArrayLike,
     size: tuple[int, int],
     body_size: float,
-    zoom: float = 1.0,
-    shift: tuple[float, float] = (0.0, 0.0),
 ) -> Camera | None:
     """The virtual camera that frames the body in ``size`` = (height, width) pixels with square pixels of the
     original's aspect.
 
-    zoom: above 1 draws the body larger; shift: moves the box, as fractions of its size (both for augmentation).
     Returns None when the body is behind the camera or its box lies wholly outside the picture.
     """
     box = body_box(camera, joints, confidence, body_size)
@@ -73,8 +94,8 @@ def crop_camera(
     height, width = size
     # Pixels may not be square (pixel aspect): the box is measured in units of the vertical focal length.
     aspect = abs(camera.K[0, 0] / camera.K[1, 1])
-    tall = max(y1 - y0, (x1 - x0) / aspect * height / width) / zoom
+    tall = max(y1 - y0, (x1 - x0) / aspect * height / width)
     wide = tall * aspect * width / height
-    centre_x = (x0 + x1) / 2 + shift[0] * wide
-    centre_y = (y0 + y1) / 2 + shift[1] * tall
+    centre_x = (x0 + x1) / 2
+    centre_y = (y0 + y1) / 2
     return camera.crop(centre_x - wide / 2, centre_y - tall / 2, wide, tall, width, height)

@@ -93,7 +93,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
 
     assert code() == "avatar-missing"
     save_avatar(path, _avatar())
-    whole = path.read_bytes()
+    whole, sizes = path.read_bytes(), read_header(path).network
     for damaged in (b"", b"PK", whole[:100], whole[: len(whole) // 2], pickle.dumps({"a": 1}) * 20):
         path.write_bytes(damaged)
         assert code() == "avatar-corrupt"
@@ -107,6 +107,24 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     path.write_bytes(whole)
     _rewrite(path, {"rest_joints": [[0, 0, 0]]})
     assert code() == "avatar-corrupt"
+    for network in (
+        {"kernel": 20001},
+        {"channels": [4096] * 5},
+        {"blocks": [99, 99]},
+        {"channels": 7},
+        {"size": [0, 0]},
+    ):
+        path.write_bytes(whole)
+        _rewrite(path, {"network": {**sizes, **network}})
+        assert code(load_avatar) == "avatar-corrupt"
+    for version in (float("inf"), None, "x"):
+        path.write_bytes(whole)
+        _rewrite(path, {"format_version": version})
+        assert code() == "avatar-corrupt"
+    for outer in ("[" * 5000, '{"a": {"data_offsets": null}}', '{"a": {"data_offsets": [0, 1e999]}}', "[1]"):
+        text = outer.encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + b" " * 64)
+        assert code() == "avatar-corrupt"
     bad = _avatar()
     with torch.no_grad():
         bad.textures[0, 0, 0, 0] = float("nan")  # type: ignore[index]
@@ -125,10 +143,13 @@ def test_the_header_is_read_without_torch(tmp_path: Path, root: Path) -> None:
     save_avatar(path, _avatar())
     code = f"""
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("neural_avatar", r"{root / "__init__.py"}",
-submodule_search_locations=[r"{root}"]) module = importlib.util.module_from_spec(spec); sys.modules["neural_avatar"] =
-module; spec.loader.exec_module(module) from neural_avatar.neural_backend.interface.avatar_header import read_header
-assert read_header(r"{path}").method == "textured-proxy" assert not {{"torch", "safetensors"}} & set(sys.modules)
+root = {str(root)!r}
+spec = importlib.util.spec_from_file_location("neural_avatar", root + "/__init__.py", submodule_search_locations=[root])
+sys.modules["neural_avatar"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from neural_avatar.neural_backend.interface.avatar_header import read_header
+assert read_header({str(path)!r}).method == "textured-proxy"
+assert not set(("torch", "safetensors")) & set(sys.modules)
 """
     subprocess.run([sys.executable, "-I", "-c", code], check=True, timeout=120)
 

@@ -14,7 +14,7 @@ from neural_avatar.neural_backend.interface.body import REQUIRED_JOINTS, body_fr
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.proxy import CAPSULES, ProxyGeometry, default_proxy
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT
-from neural_avatar.neural_backend.proxy_maps import ProxyMaps, frames_in_camera, pose_capsules
+from neural_avatar.neural_backend.proxy_maps import ProxyMaps, camera_rays, cast, frames_in_camera, pose_capsules
 from neural_avatar.training.rest_pose import rest_pose
 
 SIZE = (96, 48)
@@ -141,6 +141,26 @@ def test_an_orthographic_camera_is_a_long_lens_far_away(avatar: Avatar) -> None:
     assert (a.part == b.part).float().mean() > 0.99
     both = (a.part == b.part) & (a.part > 0)
     torch.testing.assert_close(a.depth[:, 0][both], b.depth[:, 0][both], atol=5e-3, rtol=0)
+
+
+def test_wide_lenses_see_the_whole_surface_off_the_axis(avatar: Avatar) -> None:
+    camera = front_camera(distance=2.0, focal=40.0, size=(96, 192))
+    joints, confidence = standing()
+    aside = joints + [2.4, 0, 0]
+    maps = avatar.proxy_maps(aside[None], confidence[None], [camera])
+    whole = cast_everything(avatar, aside, confidence, camera)
+    assert whole.any() and ((maps.part[0] > 0).numpy() == whole).mean() > 0.9995
+
+
+def cast_everything(avatar: Avatar, joints: np.ndarray, confidence: np.ndarray, camera: Camera) -> np.ndarray:
+    """Which pixels any capsule is seen in, with bounding boxes as large as the picture: a huge margin."""
+    scale = avatar.scale_of(joints[None], confidence[None])
+    frames = body_frames(joints[None] / scale, confidence[None], avatar.rest_frames)
+    posed = pose_capsules(frames_in_camera(frames, [camera], scale), avatar.proxy_params)
+    hits = cast(posed, camera_rays([camera], scale, torch.device("cpu")), camera.height, camera.width, 1000.0)
+    seen = np.zeros(camera.height * camera.width, bool)
+    seen[hits.pixel[(hits.hit < 1e5) & (hits.gap < 0)].numpy()] = True
+    return seen.reshape(camera.height, camera.width)
 
 
 def test_absent_hands_feet_and_head_take_their_rest_places(avatar: Avatar) -> None:

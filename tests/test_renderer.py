@@ -13,7 +13,7 @@ import torch
 
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import save_avatar
-from neural_avatar.neural_backend.compose import linear_to_srgb, over, srgb_to_linear
+from neural_avatar.neural_backend.compose import empty_planes, linear_to_srgb, over, srgb_to_linear, write_layers
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import (
     EMPTY_DEPTH,
@@ -24,8 +24,9 @@ from neural_avatar.neural_backend.interface.messages import (
     RenderRequest,
 )
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT
+from neural_avatar.neural_backend.layer import Layer
 from neural_avatar.neural_backend.network import NetworkConfig
-from neural_avatar.neural_backend.renderer import Renderer, render_rgba
+from neural_avatar.neural_backend.renderer import Renderer, crop_of, render_rgba
 from neural_avatar.training.rest_pose import rest_pose
 
 HEIGHT, WIDTH = 120, 160
@@ -182,6 +183,48 @@ def test_bodies_out_of_view_leave_an_empty_frame_and_a_word(files: dict[str, str
         frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"], shift),)))
         assert not frame.planes["color"].any() and (frame.planes["depth"] == EMPTY_DEPTH).all()
         assert frame.warnings == ("red is outside the camera's view.",)
+
+
+def test_nothing_is_drawn_before_the_near_plane(files: dict[str, str], renderer: Renderer) -> None:
+    camera = _camera()
+    flat = replace(camera, K=np.array([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]), orthographic=True)
+    for view in (camera, flat):
+        assert renderer.render(RenderRequest(view, (_instance(files["red"]),))).planes["mask"].max() > 0.9
+        behind = renderer.render(RenderRequest(view, (_instance(files["red"], (0, -9, 0)),)))
+        assert not behind.planes["mask"].any() and behind.warnings
+        cut = renderer.render(RenderRequest(replace(view, near=3.95), (_instance(files["red"]),)))
+        solid = cut.planes["mask"] > 0
+        assert solid.any() and cut.planes["depth"][cut.planes["mask"] >= 0.5].min() >= 3.95
+
+
+def test_soft_edges_that_add_up_have_depth_and_part() -> None:
+    def layer(depth: float, part: float) -> Layer:
+        whole = torch.full((2, 2), 0.45)
+        return Layer(0, 0, torch.full((2, 2, 3), 0.5), whole, whole * 0 + depth, whole * 0 + part, torch.zeros(2, 2, 2))
+
+    planes = empty_planes(tuple(PLANES), 2, 2)
+    write_layers([layer(3.0, 5), layer(4.0, 7)], planes)
+    assert planes["mask"].min() > 0.6
+    assert np.isin(planes["depth"], (3.0, 4.0)).all() and np.isin(planes["part"], (5, 7)).all()
+
+
+def test_the_crop_holds_the_whole_body(files: dict[str, str], renderer: Renderer) -> None:
+    """Also its crown, and a head, hands and feet that the skeleton lacks."""
+    joints, confidence = _person()
+    assert confidence[INDEX["Nose"]] == 0 and confidence[INDEX["LBigToe"]] == 0
+    avatar = renderer.avatar(files["red"])
+    crop = crop_of(avatar, joints, confidence, _camera())
+    assert crop is not None
+    part = avatar.proxy_maps(joints[None], confidence[None], [crop]).part[0] > 0
+    assert part.any() and not (part[0].any() or part[-1].any() or part[:, 0].any() or part[:, -1].any())
+
+
+def test_pixels_that_are_not_square_change_nothing_but_their_shape(files: dict[str, str], renderer: Renderer) -> None:
+    camera, instance = _camera(), _instance(files["red"])
+    stretched = camera.crop(0, 0, WIDTH, HEIGHT, WIDTH * 2, HEIGHT)
+    plain = renderer.render(RenderRequest(camera, (instance,))).planes["mask"][..., 0]
+    wide = renderer.render(RenderRequest(stretched, (instance,))).planes["mask"][..., 0]
+    assert np.abs(wide.reshape(HEIGHT, WIDTH, 2).mean(2) - plain).mean() < 0.01
 
 
 def test_a_body_around_the_camera_is_drawn_without_garbage(files: dict[str, str], renderer: Renderer) -> None:

@@ -27,6 +27,9 @@ METADATA_KEY = "neural_avatar"
 #: A JSON header larger than this is not one of ours (the thumbnail is the largest thing in it).
 _MAX_HEADER = 16 * 2**20
 
+#: What parsing plain data of the wrong shape may raise.
+_DAMAGE = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError)
+
 
 @dataclass(frozen=True)
 class AvatarHeader:
@@ -84,7 +87,7 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
     try:
         plain = json.loads(metadata[METADATA_KEY])
         version = int(plain["format_version"])
-    except (KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise BackendError(
             "avatar-corrupt", f"{path} is not an avatar file.", f"{type(error).__name__}: {error}"
         ) from error
@@ -116,7 +119,7 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
         if header.joint_names != JOINTS:
             raise ValueError("its joints are not OpenPose's 137")
         return header
-    except (KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise BackendError(
             "avatar-corrupt",
             f"The header of {path} is damaged; export the avatar again.",
@@ -145,15 +148,13 @@ def read_header(path: str | os.PathLike[str]) -> AvatarHeader:
             if not 2 <= length <= min(_MAX_HEADER, size - 8):
                 raise BackendError("avatar-corrupt", f"{file} is not an avatar file, or is cut off.")
             outer = json.loads(stream.read(length).decode("utf-8"))
+        ends = [int(e["data_offsets"][1]) for key, e in outer.items() if key != "__metadata__"]
     except FileNotFoundError:
         raise BackendError("avatar-missing", f"There is no avatar file {file}; choose it again.") from None
     except OSError as error:
         raise BackendError("avatar-missing", f"{file} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
+    except _DAMAGE as error:
         raise BackendError("avatar-corrupt", f"{file} is not an avatar file.", str(error)) from error
-    if not isinstance(outer, dict):
-        raise BackendError("avatar-corrupt", f"{file} is not an avatar file.")
-    ends = [int(e["data_offsets"][1]) for e in outer.values() if isinstance(e, dict) and "data_offsets" in e]
     if max(ends, default=0) + 8 + length > size:
         raise BackendError("avatar-corrupt", f"{file} is cut off; copy it again.")
     return parse_metadata(outer.get("__metadata__"), str(file))
