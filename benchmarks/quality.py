@@ -143,7 +143,7 @@ def picture(dataset: Path, avatars: dict[str, Path], path: Path, rows: int = 5) 
 
     room = {
         name: importlib.import_module(f"{PACKAGE}.training.{name}")
-        for name in ("dataset", "evaluate", "metrics", "preview")
+        for name in ("dataset", "evaluate", "metrics")
     }
     load = importlib.import_module(f"{PACKAGE}.neural_backend.avatar_file").load_avatar
     data = room["dataset"].read_dataset(dataset)
@@ -163,7 +163,7 @@ def picture(dataset: Path, avatars: dict[str, Path], path: Path, rows: int = 5) 
         strips.append(np.concatenate(cells, 1))
     widest = max(strip.shape[1] for strip in strips)
     padded = [np.pad(s, ((0, 8), (0, widest - s.shape[1]), (0, 0)), constant_values=1.0) for s in strips]
-    room["preview"].write_png(path, np.concatenate(padded))
+    importlib.import_module(f"{PACKAGE}.neural_backend.png").write_png(path, np.concatenate(padded))
 
 
 def main() -> None:

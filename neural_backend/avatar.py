@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -223,8 +222,3 @@ class Avatar(nn.Module):
         network's, as in rendering. Differentiable with respect to network and textures.
         """
         return self.shade(self.maps(joints, confidence, cameras), detail)
-
-    def describe(self) -> dict[str, Any]:
-        """Facts for logs: parameter counts."""
-        network = sum(p.numel() for p in self.generator.parameters()) if self.generator else 0
-        return {"network_parameters": network, "texels": self.textures.numel() // 3 if self.textures is not None else 0}

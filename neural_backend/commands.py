@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .clip import Clip, read_clip
 from .interface.avatar_header import AvatarHeader, read_header
 from .interface.messages import BackendError
+from .png import write_png
 
 
 def add_commands(subparsers: Any) -> None:
@@ -97,24 +97,6 @@ def _frame_range(clip: Clip, start: int | None, end: int | None) -> range:
 def picture_path(folder: Path, frame: int) -> Path:
     """The picture of a frame, counted from 0."""
     return folder / f"{frame:05d}.png"
-
-
-def write_png(path: Path, rgba: npt.NDArray[np.float32]) -> None:
-    """Write a picture under a temporary name and rename it, so that a name always stands for a whole picture.
-
-    rgba: (H, W, 4) float32, display-referred sRGB with straight alpha, 0..1, top row first.
-    """
-    from PIL import Image, PngImagePlugin
-
-    facts = PngImagePlugin.PngInfo()
-    facts.add(b"sRGB", b"\0")
-    eight_bit = np.rint(np.clip(rgba, 0, 1) * 255).astype(np.uint8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        Image.fromarray(eight_bit).save(temporary, format="PNG", pnginfo=facts, compress_level=4)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _progress(frames: list[int]) -> Iterable[int]:

@@ -53,12 +53,9 @@ def vary_camera(camera: Camera, rng: np.random.Generator, augmentation: Augmenta
 
 
 def picture_to_crop(source: Camera, target: Camera) -> npt.NDArray[np.float64]:
-    """The (3, 3) homography from the source camera's pixels to the target's; both share one centre (or one
-    direction)."""
-    relative = target.R @ source.R.T
-    if source.orthographic:
-        relative = np.block([[relative[:2, :2], (target.t - relative @ source.t)[:2, None]], [np.array([[0, 0, 1.0]])]])
-    return np.asarray(target.K @ relative @ np.linalg.inv(source.K))
+    """The (3, 3) homography from the source camera's pixels to the target's; both are perspective and share one
+    centre."""
+    return np.asarray(target.K @ target.R @ source.R.T @ np.linalg.inv(source.K))
 
 
 def cut_crop(picture: Picture, source: Camera, target: Camera) -> Crop:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.avatar_file import load_avatar
 from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.png import write_png
 from ..neural_backend.renderer import choose_device, render_rgba
 from .dataset import Dataset, View, read_dataset
 from .metrics import FrameMetrics, frame_metrics, over
-from .preview import write_png
 from .reporting import Reporter
 
 _TITLES = {

@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import colorsys
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
+from ..neural_backend.png import encode_png, write_png
 from .batches import Shot, stack
 from .losses import composite, mask_logit
 from .metrics import psnr
@@ -25,23 +24,6 @@ LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 PALETTE = np.array(
     [colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)]
 )
-
-
-def encode_png(rgb: npt.ArrayLike) -> bytes:
-    """PNG of a picture (H, W, 3 or 4) in 0..1, display sRGB, straight alpha."""
-    pixels = np.rint(np.clip(np.asarray(rgb, np.float64), 0, 1) * 255).astype(np.uint8)
-    order = [2, 1, 0, 3][: pixels.shape[2]]
-    ok, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
-    if not ok:
-        raise ValueError(f"a picture of {pixels.shape} could not be encoded")
-    return bytes(data.tobytes())
-
-
-def write_png(path: Path, rgb: npt.ArrayLike) -> None:
-    """Write a picture as encode_png does under a temporary name, then rename it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(encode_png(rgb))
-    os.replace(temporary, path)
 
 
 @torch.no_grad()

@@ -35,14 +35,13 @@ def average_textures(
     avatar: Avatar,
     shots: Sequence[Shot],
     batch: int = 8,
-    fill: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AveragedTextures:
     """Averages the training pictures into textures through the avatar's own assignments and coordinates.
 
     Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
-    from. The paper leaves unseen texels black; with ``fill`` they take the nearest seen texel's colour, so that no
-    black creeps in where the network moves coordinates a little.
+    from. The paper leaves unseen texels black; here they take the nearest seen texel's colour, so that no black creeps
+    in where the network moves coordinates a little.
     """
     size = avatar.config.texture_size
     device = avatar.proxy_params.device
@@ -69,10 +68,7 @@ def average_textures(
     weight = total[:, 3:]
     mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
     seen = (weight > 1e-3).view(PART_COUNT, size, size)
-    mean = torch.where(seen[..., None], mean, torch.zeros_like(mean))
-    if fill:
-        mean = _filled(mean, seen)
-    return AveragedTextures(mean.permute(0, 3, 1, 2).contiguous(), seen)
+    return AveragedTextures(_filled(mean, seen).permute(0, 3, 1, 2).contiguous(), seen)
 
 
 def _splat(total: Tensor, part: Tensor, place: Tensor, colour: Tensor, size: int) -> None:
