@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from .bone_maps import CHANNELS as BONE_CHANNELS
 from .bone_maps import draw_bones
+from .interface.avatar_header import METHODS
 from .interface.body import BodyFrames, body_frames, body_scale
 from .interface.camera import Camera
 from .interface.proxy import PART_COUNT, RESIDUAL_REACH, ProxyGeometry, default_proxy
@@ -21,11 +22,6 @@ from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
 from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
 from .textures import sample_pictures
-
-#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
-#: straight from the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no
-#: network.
-METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
 
 _PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
 

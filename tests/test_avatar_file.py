@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from neural_avatar.neural_backend.avatar import METHODS, Avatar, AvatarConfig
+from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import load_avatar, make_header, save_avatar
-from neural_avatar.neural_backend.interface.avatar_header import METADATA_KEY, read_header
+from neural_avatar.neural_backend.interface.avatar_header import METADATA_KEY, METHODS, read_header
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT

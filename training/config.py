@@ -10,9 +10,8 @@ import typing
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
+from ..neural_backend.interface.avatar_header import METHODS
 from ..neural_backend.interface.messages import BackendError
-
-METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
 
 
 def _option(default: Any, help_: str, **extra: Any) -> Any:

@@ -24,6 +24,11 @@ from .skeleton import BODY_BONES, JOINT_COUNT, JOINTS
 FORMAT_VERSION = 1
 METADATA_KEY = "neural_avatar"
 
+#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
+#: straight from the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no
+#: network.
+METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
+
 #: A JSON header larger than this is not one of ours (the thumbnail is the largest thing in it).
 _MAX_HEADER = 16 * 2**20
 
