@@ -42,6 +42,11 @@ class Shot:
         """(137,) float32."""
         return np.asarray(self.dataset.confidence[self.view.row])
 
+    @property
+    def magnification(self) -> float:
+        """Pixels of the tight crop for each of the picture's; below 1 the footage is finer than the crop."""
+        return float(self.camera.K[1, 1] / self.dataset.cameras[self.view.camera].K[1, 1])
+
     def crop(self, camera: Camera | None = None) -> Crop:
         """The picture as ``camera`` sees it; the tight crop by default."""
         source = self.dataset.cameras[self.view.camera]

@@ -10,10 +10,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
-from .batches import Shot
+from .batches import Shot, enlarged
+
+#: Footage that tight crops shrink to less than this, on average, is averaged at twice the network's size.
+FINER = 0.75
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,17 @@ def average_textures(
     """Averages the training pictures into textures through the avatar's own assignments and coordinates.
 
     Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
-    from. The paper leaves unseen texels black; here they take the nearest seen texel's colour, so that no black creeps
-    in where the network moves coordinates a little.
+    from. Where the footage is finer than the network's pictures, pixels are taken from crops of twice that size. The
+    paper leaves unseen texels black; here they take the nearest seen texel's colour, so that no black creeps in where
+    the network moves coordinates a little.
     """
     size = avatar.config.texture_size
     device = avatar.proxy_params.device
     total = torch.zeros(PART_COUNT * size * size, 4, device=device)
     for first in range(0, len(shots), batch):
         some = shots[first : first + batch]
-        crops = [shot.crop() for shot in some]
+        detail = 2 if np.mean([shot.magnification for shot in some]) < FINER else 1
+        crops = [shot.crop(enlarged(shot.camera, detail)) for shot in some]
         maps = avatar.maps(
             np.stack([s.joints for s in some]), np.stack([s.confidence for s in some]), [s.camera for s in some]
         )
@@ -56,12 +62,13 @@ def average_textures(
             raise ValueError(f"method {avatar.config.method} has no textures to average")
         rgba = torch.from_numpy(np.stack([c.rgba for c in crops])).to(device)
         valid = torch.from_numpy(np.stack([c.valid for c in crops])).to(device)
-        part = maps.logits.argmax(1)
+        logits, coordinates = _enlarged(maps.logits, detail), _enlarged(maps.coordinates, detail)
+        part = logits.argmax(1)
         opaque = (rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & (part < PART_COUNT)
         b, y, x = torch.nonzero(opaque, as_tuple=True)
         k = part[b, y, x]
         colour = torch.cat([rgba[b, :3, y, x], torch.ones(len(k), 1, device=device)], 1)
-        place = torch.stack([maps.coordinates[b, 2 * k, y, x], maps.coordinates[b, 2 * k + 1, y, x]], 1)
+        place = torch.stack([coordinates[b, 2 * k, y, x], coordinates[b, 2 * k + 1, y, x]], 1)
         _splat(total, k, place * (size - 1), colour, size)
         if progress:
             progress(min(first + batch, len(shots)), len(shots))
@@ -69,6 +76,11 @@ def average_textures(
     mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
     seen = (weight > 1e-3).view(PART_COUNT, size, size)
     return AveragedTextures(_filled(mean, seen).permute(0, 3, 1, 2).contiguous(), seen)
+
+
+def _enlarged(x: Tensor, detail: int) -> Tensor:
+    """Maps (B, C, H, W) at ``detail`` times their size, as Avatar.shade enlarges them."""
+    return functional.interpolate(x, scale_factor=detail, mode="bilinear") if detail > 1 else x
 
 
 def _splat(total: Tensor, part: Tensor, place: Tensor, colour: Tensor, size: int) -> None:
