@@ -89,6 +89,69 @@ def test_the_header_tells_how_it_was_made(root: Path, finished: Path) -> None:
     assert said["provenance"]["config"]["method"] == "textured-proxy" and said["provenance"]["steps"] == 16
     assert said["provenance"]["datasets"] == ["rendered_human"]
     assert "L1" in said["provenance"]["image_loss"]
+    figures = said["metrics"]
+    assert figures["heldout_views"] == 24 and figures["preview_psnr"] > 10
+    assert 10 < figures["heldout_psnr_box"] < 40 and 0 < figures["heldout_ssim_box"] < 1
+    assert 0.5 < figures["heldout_mask_iou"] < 1
+
+
+def test_the_figures_in_the_header_are_those_of_evaluate(footage: Path, finished: Path) -> None:
+    from neural_avatar.training.dataset import read_dataset
+    from neural_avatar.training.evaluate import Choice, evaluate, heldout_figures, mean_metrics
+
+    avatar, data = load_avatar(finished), read_dataset(footage)
+    found = heldout_figures(avatar, [data], ["train"], most=2)
+    views = Choice().views(data)
+    first = [next(view for view in views if view.camera == camera) for camera in data.heldout_cameras]
+    expected = mean_metrics(evaluate(avatar, data, first))
+    assert found["heldout_views"] == 2
+    assert found["heldout_psnr_box"] == pytest.approx(expected.psnr_box, abs=1e-4)
+    assert found["heldout_mask_iou"] == pytest.approx(expected.mask_iou, abs=1e-4)
+    assert heldout_figures(avatar, [data], ["all"]) == {}  # what was trained on is not held out
+
+
+def test_a_folder_that_cannot_hold_log_and_preview_costs_neither_avatar_nor_checkpoint(
+    root: Path, footage: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "person.avatar.train"
+    for name in ("preview.png", "log.csv"):  # folders in the place of files: they cannot be written, whoever asks
+        (folder / name).mkdir(parents=True)
+    said = run(root, "train", footage, "-o", tmp_path / "person.avatar", "--steps", 2, *SMALL)
+    assert "The preview could not be written" in said and "The log could not be written" in said
+    assert "Traceback" not in said and "Wrote" in said
+    assert load_avatar(tmp_path / "person.avatar").textures is not None
+    assert not [p.name for p in folder.rglob("*") if p.suffix in (".tmp", ".part")]
+
+
+def test_training_is_kept_when_the_avatar_cannot_be_written(root: Path, footage: Path, tmp_path: Path) -> None:
+    avatar = tmp_path / "person.avatar"
+    avatar.mkdir()
+    options = ("train", footage, "-o", avatar, "--steps", 3, *SMALL)
+    assert "cannot be written" in run(root, *options, code=1)
+    kept = read_checkpoint(tmp_path / "person.avatar.train")
+    assert kept is not None and kept.state["run"]["step"] == 3
+    avatar.rmdir()
+    assert "Resuming at step 3." in run(root, *options) and avatar.is_file()
+
+
+def test_a_resumed_run_keeps_its_image_loss(
+    root: Path, footage: Path, tmp_path: Path, vgg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # where no weights are
+    common = [option if option != "fallback" else "auto" for option in SMALL]
+    weights_ = ("--vgg-weights", vgg)
+
+    def go(name: str, steps: int, *more: object, code: int = 0) -> str:
+        return run(root, "train", footage, "-o", tmp_path / name, "--steps", steps, *common, *more, code=code)
+
+    assert "Image loss: VGG19" in go("vgg.avatar", 1, *weights_)
+    said = go("vgg.avatar", 2, code=1)
+    assert "with which this run began" in said and "Traceback" not in said
+    assert "Resuming at step 1." in go("vgg.avatar", 2, *weights_)
+    assert "Image loss: multi-scale L1" in go("l1.avatar", 1)
+    said = go("l1.avatar", 2, *weights_, code=1)
+    assert "leave --vgg-weights out" in said and "Traceback" not in said
+    assert "Resuming at step 1." in go("l1.avatar", 2)
 
 
 def test_a_finished_run_is_not_done_again(root: Path, footage: Path, finished: Path) -> None:
@@ -123,6 +186,42 @@ def test_resuming_gives_the_same_weights(
     assert same(weights(avatar), weights(finished))
     steps = [int(row["step"]) for row in csv.DictReader(log.open())]
     assert steps == sorted(set(steps))
+
+
+def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(
+    root: Path, footage: Path, tmp_path: Path
+) -> None:
+    process = command(root, "train", footage, "-o", tmp_path / "a.avatar", "--steps", 1, *SMALL, "--proxy-steps", 10**6)
+    assert process.stdout is not None
+    said = ""
+    for words in ("Fitting the proxy", "Stops after this stage"):
+        while words not in said:
+            character = process.stdout.read(1)
+            assert character, said
+            said += character
+        process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Interrupted." in rest and "Traceback" not in rest
+
+
+def test_textures_keep_what_the_footage_shows_beyond_the_network_s_size(
+    footage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neural_avatar.training import initialise, textures_init
+    from neural_avatar.training.dataset import read_dataset
+    from neural_avatar.training.evaluate import heldout_figures
+
+    config = TrainConfig(method="static", size=96, texture_size=128, cameras=("cam00", "cam02", "cam05"))
+    data = read_dataset(footage)
+    avatar = initialise.new_avatar(config, [data])
+    shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[::5]])
+    assert sum(shot.magnification for shot in shots) / len(shots) < 0.6
+    figures = []
+    for finer in (0.0, textures_init.FINER):
+        monkeypatch.setattr(textures_init, "FINER", finer)
+        initialise.fill_textures(avatar, shots, untrained=True)
+        figures.append(heldout_figures(avatar, [data], config.cameras, most=6)["heldout_ssim_box"])
+    assert figures[1] > figures[0] + 0.002, figures
 
 
 def test_the_same_seed_gives_the_same_and_another_another(
@@ -197,16 +296,22 @@ def test_the_previous_checkpoint_survives_a_torn_one(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
 
 
-def test_vgg_weights_are_read_safely(tmp_path: Path) -> None:
-    from neural_avatar.training.losses import PerceptualImageLoss
-    from neural_avatar.training.runs import make_image_loss
-
+@pytest.fixture
+def vgg(tmp_path: Path) -> Path:
+    """A file in the form of VGG19's weights, with random numbers in it."""
     torch.manual_seed(0)
     shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
     state = {f"features.{i}.weight": torch.randn(o, n, 3, 3) * 0.05 for i, (o, n) in shapes.items()}
     state |= {f"features.{i}.bias": torch.zeros(o) for i, (o, _) in shapes.items()}
     torch.save(state, tmp_path / "vgg.pth")
-    save_file(state, tmp_path / "vgg.safetensors")
+    return tmp_path / "vgg.pth"
+
+
+def test_vgg_weights_are_read_safely(tmp_path: Path, vgg: Path) -> None:
+    from neural_avatar.training.losses import PerceptualImageLoss
+    from neural_avatar.training.runs import make_image_loss
+
+    save_file(torch.load(vgg, weights_only=True), tmp_path / "vgg.safetensors")
     image, truth = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)
     values = []
     for name in ("vgg.pth", "vgg.safetensors"):

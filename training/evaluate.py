@@ -64,6 +64,44 @@ def evaluate(
     return frames
 
 
+def heldout_figures(
+    avatar: Avatar,
+    datasets: Sequence[Dataset],
+    trained_cameras: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+    most: int = 24,
+) -> dict[str, float]:
+    """Figures for the avatar's file, of what it was never shown: rows of other splits than train, seen by held-out
+    cameras. Means over at most ``most`` views, spread evenly; {} where the datasets hold none.
+
+    Keys: heldout_views (their number), heldout_psnr_box, heldout_ssim_box, heldout_mask_iou.
+    """
+    places = [
+        (dataset, View(row, camera))
+        for dataset in datasets
+        for camera in sorted(set(dataset.heldout_cameras) - set(dataset.camera_indices(trained_cameras)))
+        for row in range(len(dataset.split))
+        if dataset.split[row] != "train" and dataset.usable[row]
+    ]
+    places = [(dataset, view) for dataset, view in places if dataset.picture_path(view).is_file()]
+    count = min(most, len(places))
+    chosen = [places[i * len(places) // count] for i in range(count)]
+    frames: list[Frame] = []
+    mixed, training = avatar.mixed_precision, avatar.training
+    avatar.mixed_precision = False  # as the file will be rendered
+    avatar.eval()
+    for dataset, view in chosen:
+        frames += evaluate(avatar, dataset, [view])
+        if progress:
+            progress(len(frames), count)
+    avatar.mixed_precision = mixed
+    avatar.train(training)
+    means = _plain(mean_metrics(frames))
+    figures = {f"heldout_{name}": means[name] for name in ("psnr_box", "ssim_box", "mask_iou")}
+    known = {name: value for name, value in figures.items() if value is not None}
+    return {"heldout_views": count, **known} if known else {}
+
+
 def render_view(avatar: Avatar, dataset: Dataset, view: View) -> npt.NDArray[np.float32]:
     """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it."""
     return render_rgba(avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.cameras[view.camera])

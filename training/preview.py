@@ -17,6 +17,7 @@ from ..neural_backend.png import encode_png, write_png
 from .batches import Shot, stack
 from .losses import composite, mask_logit
 from .metrics import psnr
+from .reporting import Reporter
 
 #: Shares of a run at which the preview is drawn: often at first, when most changes.
 LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
@@ -46,9 +47,8 @@ class Preview:
     """Draws ``preview.png`` in a run's folder. Rows are kept as files of their own, so that a resumed run goes on with
     them."""
 
-    def __init__(self, folder: Path, shots: Sequence[Shot]) -> None:
-        self._folder, self._shots = folder, tuple(shots)
-        (folder / "preview").mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, shots: Sequence[Shot], reporter: Reporter) -> None:
+        self._folder, self._shots, self._reporter = folder, tuple(shots), reporter
 
     @torch.no_grad()
     def look(self, avatar: Avatar, step: int) -> float:
@@ -75,8 +75,10 @@ class Preview:
             scores.append(psnr(image, truth))
         row = np.rint(np.concatenate(cells, 1).clip(0, 1) * 255).astype(np.uint8)
         cv2.putText(row, f"step {step}", (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        write_png(self._folder / "preview" / f"{step:08d}.png", row / 255)
-        self._stack()
+        with self._reporter.side_product("preview"):
+            (self._folder / "preview").mkdir(exist_ok=True)
+            write_png(self._folder / "preview" / f"{step:08d}.png", row / 255)
+            self._stack()
         return float(np.mean(scores))
 
     def _stack(self) -> None:

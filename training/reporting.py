@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,14 @@ class Reporter:
         return report
 
     @contextmanager
+    def side_product(self, name: str) -> Iterator[None]:
+        """What cannot be written here (on a full disk, say) is told, and the run goes on without it."""
+        try:
+            yield
+        except OSError as error:
+            self.say(f"The {name} could not be written ({error.strerror or error}); training goes on without it.")
+
+    @contextmanager
     def training(self, trainer: Trainer) -> Iterator[Bar]:
         """The bar of a training run, with the time left."""
         steps = trainer.budget.kind == "steps"
@@ -67,25 +76,34 @@ class Reporter:
 class Log:
     """A run's log.csv. Lines beyond the step at which a run resumes are dropped: those steps are done again."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, step: int, reporter: Reporter) -> None:
+        self._path, self._reporter = path, reporter
+        with reporter.side_product("log"):
+            self._begin(step)
+
+    def _begin(self, step: int) -> None:
         kept: list[dict[str, str]] = []
-        if path.exists() and step:
-            with path.open(newline="", encoding="utf-8") as file:
+        if self._path.exists() and step:
+            with self._path.open(newline="", encoding="utf-8") as file:
                 kept = [
                     row
                     for row in csv.DictReader(file)
                     if (row.get("step") or "").isdigit() and int(row["step"]) <= step
                 ]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(kept)
+            os.replace(temporary, self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def add(self, step: int, seconds: float, values: dict[str, float], preview_psnr: float | None) -> None:
         """Add a line."""
         row = {"step": step, "seconds": f"{seconds:.1f}", **{k: f"{v:.6g}" for k, v in values.items()}}
         if preview_psnr is not None:
             row["preview_psnr"] = f"{preview_psnr:.3f}"
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with self._reporter.side_product("log"), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore").writerow(row)

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from .checkpoint import Checkpoint, read_checkpoint, unnest
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, View, read_dataset
+from .evaluate import heldout_figures
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
 from .preview import LOOKS, Preview, thumbnail
@@ -77,9 +79,10 @@ def train(
             _check_options(config, checkpoint, folder)
         cache = PictureCache(int(config.cache_gb * 2**30))
         datasets = [read_dataset(path, cache) for path in paths]
-        image_loss, loss_name = make_image_loss(config)
+        begun = str(checkpoint.state["facts"]["image_loss"]) if checkpoint is not None else ""
+        image_loss, loss_name = make_image_loss(config, begun)
         reporter.say(f"Image loss: {loss_name}.")
-        avatar, shots, facts = _begin(config, datasets, checkpoint, reporter)
+        avatar, shots, facts = _begin(config, datasets, checkpoint, reporter, interrupt)
         augmentation = Augmentation(config.zoom, config.shift, config.rotation)
         device = avatar.proxy_params.device
         with closing(BatchSource(shots, config.batch, config.seed, augmentation, device)) as source:
@@ -96,31 +99,46 @@ def train(
                 reporter.say(f"Resuming at step {trainer.state.step}.")
             else:
                 (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
-            preview = Preview(folder, _preview_shots(avatar, datasets, shots))
-            if config.method != "static" and not _loop(trainer, preview, shots, reporter, interrupt):
+            preview = Preview(folder, _preview_shots(avatar, datasets, shots), reporter)
+            done = config.method == "static" or _loop(trainer, preview, shots, reporter, interrupt)
+            if not done:
                 trainer.save()
                 reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
                 return 130
+            _keep(trainer.save, reporter)  # before anything else that may fail
             score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
             trainer.with_export_weights(
-                lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score)
+                lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score, reporter)
             )
-            trainer.finish()
+            _keep(trainer.finish, reporter)
     reporter.say(f"Wrote {output} ({output.stat().st_size / 2**20:.1f} MiB) after {trainer.state.step} steps.")
     return 0
 
 
-def make_image_loss(config: TrainConfig) -> tuple[nn.Module, str]:
-    """The image loss that the configuration asks for, and its name; the name says so where weights could not be had."""
-    path = None if config.image_loss == "fallback" else find_vgg_weights(config.vgg_weights)
+def make_image_loss(config: TrainConfig, begun: str = "") -> tuple[nn.Module, str]:
+    """The image loss that the configuration asks for, and its name; the name says so where weights could not be had.
+
+    begun: the name of the loss that a resumed run began with, which it keeps: 'auto' was decided then. Raises
+    BackendError 'vgg-weights' when weights are missing or unusable, 'train-resume' when others are given than began.
+    """
+    fallback = config.image_loss == "fallback" or begun.startswith(FallbackImageLoss.name)
+    if fallback and begun and config.vgg_weights and config.image_loss == "auto":
+        raise BackendError(
+            "train-resume", f"The run began with the image loss {begun}; leave --vgg-weights out to resume it, or give "
+            "--restart to start over with them.",
+        )  # fmt: skip
+    path = None if fallback else find_vgg_weights(config.vgg_weights)
     if path is not None:
         return PerceptualImageLoss(load_vgg(path)), PerceptualImageLoss.name
-    if config.image_loss == "vgg":
-        raise BackendError("vgg-weights", "VGG19's ImageNet weights were not found; give them with --vgg-weights FILE.")
+    if config.image_loss == "vgg" or begun.startswith(PerceptualImageLoss.name):
+        why = ", with which this run began," if begun else ""
+        raise BackendError(
+            "vgg-weights", f"VGG19's ImageNet weights{why} were not found; give them with --vgg-weights FILE."
+        )
     reason = (
         "" if config.image_loss == "fallback" else " (VGG19's weights were not found; --vgg-weights FILE gives them)"
     )
-    return FallbackImageLoss(), FallbackImageLoss.name + reason
+    return FallbackImageLoss(), begun or FallbackImageLoss.name + reason
 
 
 def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) -> None:
@@ -134,8 +152,9 @@ def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) ->
 
 
 def _begin(
-    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, reporter: Reporter
-) -> tuple[Avatar, list[Shot], dict[str, Any]]:
+    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, reporter: Reporter,
+    interrupt: _Interrupt,
+) -> tuple[Avatar, list[Shot], dict[str, Any]]:  # fmt: skip
     """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
     device = choose_device(config.device)
     views = [dataset.training_views(config.cameras) for dataset in datasets]
@@ -159,6 +178,8 @@ def _begin(
         fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
         facts["proxy_iou"] = round(fitted.iou_after, 4)
         reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")
+    if interrupt.asked:
+        raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
     if avatar.textures is not None and (config.method != "textured" or config.init_from):
         facts["coverage"] = _fill(avatar, shots, not config.init_from, reporter)
@@ -184,7 +205,7 @@ def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[
 
 def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: Reporter, interrupt: _Interrupt) -> bool:
     """Step until the budget is spent; False when interrupted."""
-    config, log = trainer.config, Log(trainer.folder / "log.csv", trainer.state.step)
+    config, log = trainer.config, Log(trainer.folder / "log.csv", trainer.state.step, reporter)
     if not trainer.state.step:
         trainer.save()
     saved = time.monotonic()
@@ -205,14 +226,22 @@ def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: R
             if trainer.state.step % LOG_EVERY == 0 or score is not None:
                 log.add(trainer.state.step, trainer.elapsed, values, score)
             if time.monotonic() - saved > config.checkpoint_minutes * 60:
-                trainer.save()
+                _keep(trainer.save, reporter)
                 saved = time.monotonic()
     return trainer.progress >= 1
 
 
+def _keep(save: Callable[[], None], reporter: Reporter) -> None:
+    """Write a checkpoint; where that fails, say so and go on: the next may find space again."""
+    try:
+        save()
+    except BackendError as error:
+        reporter.say(error.message)
+
+
 def _export(
     avatar: Avatar, trainer: Trainer, output: Path, labels: Labels, datasets: Sequence[Dataset], shots: Sequence[Shot],
-    score: float,
+    score: float, reporter: Reporter,
 ) -> float:  # fmt: skip
     credit = labels.credit or "; ".join(sorted({d.credit for d in datasets if d.credit}))
     provenance = {
@@ -220,10 +249,11 @@ def _export(
         "program": f"Neural Avatar {__version__}, torch {torch.__version__}",
         "config": trainer.config.as_dict(),
         "steps": trainer.state.step,
-        "seconds": round(trainer.elapsed, 1),
+        "seconds": round(trainer.state.elapsed, 1),
         "clock": trainer.budget.kind,
     }
-    metrics = {"preview_psnr": round(score, 3)}
+    figures = heldout_figures(avatar, datasets, trainer.config.cameras, reporter.progress("Evaluating"))
+    metrics = {"preview_psnr": round(score, 3), **figures}
     header = make_header(
         avatar, name=labels.name or output.stem, license=labels.license, credit=credit,
         thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics=metrics,
@@ -253,3 +283,5 @@ class _Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        # Not through the stream, which the main thread may be in the middle of writing to.
+        os.write(2, b"\nStops after this stage; once more stops at once.\n")

@@ -163,9 +163,9 @@ class Trainer:
         self.state = replace(self.state, free=True)
 
     def finish(self) -> None:
-        """Mark the run as finished and save that."""
+        """Mark the run as finished and save that; what came after the last ``save`` does not count as training time."""
         self.state = replace(self.state, finished=True)
-        self.save()
+        self._write()
 
     def export_weights(self) -> dict[str, Tensor]:
         """The running mean of the weights (the last weights without one), by parameter name."""
@@ -183,12 +183,15 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint; raises BackendError 'checkpoint-write'."""
+        self.state = replace(self.state, elapsed=self._watch.elapsed)
+        self._write()
+
+    def _write(self) -> None:
         moments = {
             f"{name}/{key}": value
             for name, parameter in self.avatar.named_parameters()
             for key, value in self._optimizer.state.get(parameter, {}).items()
         }
-        self.state = replace(self.state, elapsed=self._watch.elapsed)
         weights = dict(self.avatar.named_parameters())
         tensors = nest("weights", weights) | nest("mean", self._mean) | nest("moments", moments)
         state = {
