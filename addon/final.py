@@ -11,7 +11,7 @@ from . import backdrop, passes, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
-    from ..neural_backend.interface.client import SharedFrame
+    from ..neural_backend.interface.client import PendingFrame, SharedFrame
 
 #: One client for all final renders: Blender renders one frame at a time, and the memory of its frames is used again.
 CLIENT = "final"
@@ -50,7 +50,6 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
     view = scene.active_camera(depsgraph, engine.camera_override, region)
     people = scene.avatar_instances(depsgraph)
     layer, size = depsgraph.view_layer, (region.width, region.height)
-    behind = backdrop.render(depsgraph, engine.camera_override, region)
     box = scene.visible_box(view, people)
     if box is None:
         if people:
@@ -62,23 +61,32 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
                 "WARNING",
                 "No visible armature carries an avatar: choose an avatar file in an armature's data properties.",
             )
-        passes.write(engine, layer.name, size, backdrop=behind)
+        passes.write(engine, layer.name, size, backdrop=backdrop.render(depsgraph, engine.camera_override, region))
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
         box = Region(0, 0, *size)
     part = view.crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
     wanted = tuple(p.plane for p in passes.active_passes(layer) if p.name != passes.COMPOSITE)
-    with ask(engine, RenderRequest(part, people, wanted)) as frame:
+    request = RenderRequest(part, people, wanted)
+    asked = ask(request)
+    # The backend draws the people while the backdrop is drawn here.
+    behind = backdrop.render(depsgraph, engine.camera_override, region)
+    with collect(engine, request, asked) as frame:
         for warning in frame.warnings:
             tell(engine, "WARNING", warning)
         passes.write(engine, layer.name, size, box, frame.planes, behind)
 
 
-def ask(engine: Any, request: RenderRequest) -> SharedFrame:
-    """The backend's frame; a backend that dies over it is given a second chance. Raises BackendError."""
+def ask(request: RenderRequest) -> PendingFrame:
+    """Set the backend to work. Raises BackendError."""
+    return session.session().request(request, CLIENT)
+
+
+def collect(engine: Any, request: RenderRequest, asked: PendingFrame) -> SharedFrame:
+    """The frame that was asked for; a backend that dies over it is given a second chance. Raises BackendError."""
     should_cancel = _watch(engine)
     try:
-        return session.session().request(request, CLIENT).wait(FRAME_TIMEOUT, should_cancel)
+        return asked.wait(FRAME_TIMEOUT, should_cancel)
     except BackendError as error:
         if error.code != "backend-died":
             raise
@@ -88,7 +96,7 @@ def ask(engine: Any, request: RenderRequest) -> SharedFrame:
             "The renderer's process stopped unexpectedly; it is started again for this frame.",
             error.details,
         )
-        return session.session().request(request, CLIENT).wait(FRAME_TIMEOUT, should_cancel)
+        return ask(request).wait(FRAME_TIMEOUT, should_cancel)
 
 
 def _watch(engine: Any) -> Callable[[], bool]:

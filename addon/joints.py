@@ -46,11 +46,7 @@ def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | N
     """
     rows = rows_of(obj)
     if missing := unmapped(obj, rows):
-        raise BackendError(
-            "joints-unmapped",
-            f"Armature '{obj.name}' has no bone for: {', '.join(mapping.words(j) for j in missing)}. Choose the "
-            "bones in its data properties under Neural Avatar, Joints.",
-        )
+        raise BackendError("joints-unmapped", mapping.refusal(obj.name, missing))
     fitted = rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
     world = np.asarray(obj.matrix_world if matrix_world is None else matrix_world, np.float64)
     joints = fitted.pose(_pose_matrices(obj, fitted.bones)) @ world[:3, :3].T + world[:3, 3]

@@ -103,6 +103,14 @@ def missing_joints(given: Iterable[str]) -> tuple[str, ...]:
     return tuple(j for j in REQUIRED if j not in names)
 
 
+def refusal(name: str, missing: Sequence[str]) -> str:
+    """The sentence for an armature that lacks required joints."""
+    where = "the armature's data properties under Neural Avatar, Joints"
+    if set(missing) >= set(REQUIRED):
+        return f"Armature '{name}' is no rig whose bones are known by name: choose the bones in {where}."
+    return f"Armature '{name}' has no bone for: {', '.join(words(j) for j in missing)}. Choose the bones in {where}."
+
+
 def _own_rows(bones: Sequence[str]) -> tuple[Row, ...]:
     present = set(bones)
     return tuple(Row(j, j, TAIL) for j in JOINTS if j in present)

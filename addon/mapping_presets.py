@@ -62,7 +62,7 @@ def _rigify(prefix: str) -> str:
 *Ankle @foot.{s}
 *Toes @toe.{s}
 Head @spine.006 @head @face
-*Eye @eye.{s}
+*Eye @eye.{s} ORG-eye.{s}
 """ + _fingers("@{f}.0{i}.{s}", "thumb f_index f_middle f_ring f_pinky")
     return lines.replace("@", prefix)
 
@@ -133,6 +133,27 @@ Head head
 """
         + _fingers("{f}_0{i}_{s}", "thumb index middle ring pinky"),
         ("clavicle_l", "spine_01"),
+    ),
+    Preset(
+        "MAKEHUMAN_OPENPOSE",
+        "MakeHuman / MPFB (OpenPose)",
+        ("L", "R"),
+        """
+MidHip MidHip
+Neck Neck
+Nose Neck>
+*Shoulder {s}Shoulder>
+*Elbow {s}Elbow>
+*Wrist {s}Wrist>
+*Hip {s}Hip>
+*Knee {s}Knee>
+*Ankle {s}Ankle>
+*BigToe {s}BigToe>
+*SmallToe {s}SmallToe>
+*Heel {s}Heel>
+*Eye {s}Eye>
+*Ear {s}Ear>
+""",
     ),
     Preset(
         "CMU",

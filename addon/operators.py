@@ -56,7 +56,9 @@ class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):
         names = joints.bone_names(context.object)
         found = mapping.detect(names) if self.preset == "AUTO" else mapping.apply(self.preset, names)
         fill_rows(context.object, found)
-        if found.missing:
+        if not found.rows:
+            self.report({"WARNING"}, mapping.refusal(context.object.name, found.missing))
+        elif found.missing:
             lacking = ", ".join(mapping.words(j) for j in found.missing)
             self.report({"WARNING"}, f"{found.label}: no bone found for {lacking}. Choose the bones in the list.")
         else:

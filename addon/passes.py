@@ -2,7 +2,7 @@
 """The render passes: one table, and how they are written into Blender's result.
 
 Blender copies a tile twice, into the tile and from there into the whole result, pass by pass. So the tile is only as
-large as the avatar, and passes that fill the whole picture go straight into the whole result.
+large as what can be seen of the avatars, and passes that fill the whole picture go straight into the whole result.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ PASSES: tuple[Pass, ...] = (
 #: used.
 WHOLE_FROM = 0.4
 
+#: Up to this alpha the renderer gives no colour.
+_SEEN = 1 / 1024
+
 
 def active_passes(view_layer: bpy.types.ViewLayer) -> tuple[Pass, ...]:
     """The passes of a view layer; depth is there when the view layer asks for it."""
@@ -71,29 +74,46 @@ def write(
     """Write a frame of ``size`` (width, height).
 
     box: where the avatars are, None for nowhere. planes: (box.height, box.width, channels) float32 by the backend's
-    names, rows from the bottom up. backdrop: (height, width, 4) scene-linear, premultiplied, for Composite; None for
-    transparent.
+    names, rows from the bottom up. backdrop: (height, width, 4) scene-linear, premultiplied, for Composite, which is
+    drawn into it; None for transparent.
     """
     width, height = size
+    whole = Region(0, 0, width, height)
     planes = dict(planes or {})
     if box is not None:
-        planes["composite"] = planes["color"] if backdrop is None else _over(planes["color"], _cut(backdrop, box))
-    whole = Region(0, 0, width, height)
+        box, planes = _visible(box, planes, WHOLE_FROM * width * height if box == whole else np.inf)
+    if box is not None:
+        planes["composite"] = planes["color"] if backdrop is None else _over(planes["color"], backdrop, box)
+    filled: dict[str, Plane] = {}
+    if box != whole:
+        # Blender fills a new Depth with 1e11.
+        depth = filled["depth"] = np.full((height, width, 1), EMPTY_DEPTH, np.float32)
+        if box is not None and "depth" in planes:
+            _cut(depth, box)[:] = planes["depth"]
+        if backdrop is not None:
+            filled["composite"] = backdrop
     tile = box if box is not None and box != whole else Region(0, 0, 1, 1)
     result = engine.begin_result(tile.x, tile.y, tile.width, tile.height, layer=layer)
     try:
         if tile == box:
-            _set(result.layers[0], planes)
+            _set(result.layers[0], {name: plane for name, plane in planes.items() if name not in filled})
     finally:
         engine.end_result(result)
-    if box == whole:
-        filled = planes
-    else:
-        # Blender fills a new Depth with 1e11.
-        filled = {"depth": _surround(planes.get("depth"), box, np.full((height, width, 1), EMPTY_DEPTH, np.float32))}
-        if backdrop is not None:
-            filled["composite"] = _surround(planes.get("composite"), box, backdrop)
-    _set(next(one for one in engine.get_result().layers if one.name == layer), filled)
+    _set(next(one for one in engine.get_result().layers if one.name == layer), planes if box == whole else filled)
+
+
+def _visible(box: Region, planes: dict[str, Plane], enough: float) -> tuple[Region | None, dict[str, Plane]]:
+    """The part of the box in which anything can be seen, and the planes there; the whole box where that part has
+    ``enough`` pixels."""
+    seen = planes["mask"][..., 0] > _SEEN
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    if not len(rows):
+        return None, {}
+    y, height, x, width = int(rows[0]), int(np.ptp(rows)) + 1, int(columns[0]), int(np.ptp(columns)) + 1
+    if width * height >= enough:
+        return box, planes
+    part = Region(x, y, width, height)
+    return Region(box.x + x, box.y + y, width, height), {name: _cut(plane, part) for name, plane in planes.items()}
 
 
 def _set(layer: Any, planes: Mapping[str, Plane]) -> None:
@@ -108,14 +128,10 @@ def _cut(picture: Plane, box: Region) -> Plane:
     return picture[box.y : box.y + box.height, box.x : box.x + box.width]
 
 
-def _surround(plane: Plane | None, box: Region | None, around: Plane) -> Plane:
-    if plane is None or box is None:
-        return around
-    out = around.copy()
-    out[box.y : box.y + box.height, box.x : box.x + box.width] = plane
+def _over(front: Plane, back: Plane, box: Region) -> Plane:
+    """Premultiplied alpha over, in place; returns what is in the box."""
+    out = _cut(back, box)
+    # To multiply by a repeated alpha is twice as fast as by one that numpy has to spread over four channels itself.
+    out *= np.repeat(1 - front[..., 3], 4, axis=1).reshape(out.shape)
+    out += front
     return out
-
-
-def _over(front: Plane, back: Plane) -> Plane:
-    """Premultiplied alpha over."""
-    return np.asarray(front + back * (1 - front[..., 3:]), np.float32)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
 import numpy as np
 import numpy.typing as npt
 
+from . import session
 from .camera import Region
 
 Picture = npt.NDArray[np.float32]
@@ -25,29 +27,54 @@ def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.Camer
     return [b for b in camera.data.background_images if b.show_background_image and b.display_depth == "BACK"]
 
 
-def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region) -> Picture | None:
+@dataclass(frozen=True)
+class Drawn:
+    """A picture drawn earlier, and all that it was drawn from: while these are the same, so is the picture."""
+
+    pixels: Picture
+    facts: tuple[object, ...]
+    picture: Picture
+
+
+def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: str) -> Picture | None:
     """The picture (height, width, 4) in a region of the whole frame of ``size``, scene-linear, premultiplied; None when
-    it cannot be read."""
-    source = _decode(picture, scene)
-    if source is None:
+    it cannot be read. Read only.
+
+    key: under which it is kept, so that a still is converted and placed once.
+    """
+    image = _image_of(picture, scene)
+    pixels = _pixels(image, f"{key} pixels") if image is not None else None
+    if image is None or pixels is None:
         return None
     render = scene.render
-    aspect = source.shape[1] * 1.0 / source.shape[0]
+    aspect = pixels.shape[1] * image.display_aspect[0] / (pixels.shape[0] * image.display_aspect[1])
     frame_aspect = size[0] * render.pixel_aspect_x / (size[1] * render.pixel_aspect_y)
-    inverse = np.linalg.inv(placement(picture, aspect, frame_aspect))
+    to_frame = placement(picture, aspect, frame_aspect)
+    colors = "" if image.is_float else image.colorspace_settings.name
+    facts = (size, region, frame_aspect, picture.alpha, to_frame.tobytes(), colors, image.alpha_mode)
+    kept = session.kept()
+    before: Drawn | None = kept.get(key)
+    # Blender does not say when an image was loaded again or painted on; to compare its pixels takes no time.
+    if before is not None and before.facts == facts and np.array_equal(before.pixels, pixels):
+        return before.picture
+    pixels = pixels.copy()
+    source = pixels if image.is_float else to_scene_linear(pixels, colors, image.alpha_mode)
+    rows, columns = pixels.shape[:2]
     # Pixels of the frame → -0.5..0.5 of its longer side → -1..1 of the picture → the picture's pixels.
-    width, height = (1.0, 1.0 / frame_aspect) if frame_aspect > 1 else (frame_aspect, 1.0)
-    to_frame = np.array([[width / size[0], 0, -width / 2], [0, height / size[1], -height / 2], [0, 0, 1]])
-    rows, columns = source.shape[:2]
+    width, height = _frame(frame_aspect)
+    to_side = np.array([[width / size[0], 0, -width / 2], [0, height / size[1], -height / 2], [0, 0, 1]])
     to_pixels = np.array([[columns / 2, 0, columns / 2], [0, rows / 2, rows / 2], [0, 0, 1]])
-    drawn = _resample(source, to_pixels @ inverse @ to_frame, region)
-    return drawn if picture.alpha == 1 else drawn * np.float32(picture.alpha)
+    drawn = _resample(source, to_pixels @ np.linalg.inv(to_frame) @ to_side, region)
+    if picture.alpha != 1:
+        drawn = drawn * np.float32(picture.alpha)
+    kept[key] = Drawn(pixels, facts, drawn)
+    return drawn
 
 
 def placement(picture: Any, aspect: float, frame_aspect: float) -> npt.NDArray[np.float64]:
     """(3, 3) from the picture (-1..1 each way) into the camera's frame, whose longer side is 1, as Blender's camera
     view has it."""
-    width, height = (1.0, 1.0 / frame_aspect) if frame_aspect > 1 else (frame_aspect, 1.0)
+    width, height = _frame(frame_aspect)
     wider = aspect > frame_aspect
     if picture.frame_method == "CROP":
         scale = (height * aspect, height) if wider else (width, width / aspect)
@@ -65,8 +92,13 @@ def placement(picture: Any, aspect: float, frame_aspect: float) -> npt.NDArray[n
     return np.array([[c * sx, -s * sy, offset_x], [s * sx, c * sy, offset_y], [0, 0, 1]])
 
 
-def _decode(picture: Any, scene: Any) -> Picture | None:
-    """The picture of the scene's frame (height, width, 4), scene-linear and premultiplied, rows from the bottom up."""
+def _frame(aspect: float) -> tuple[float, float]:
+    """Width and height of the camera's frame, whose longer side is 1."""
+    return (1.0, 1.0 / aspect) if aspect > 1 else (aspect, 1.0)
+
+
+def _image_of(picture: Any, scene: Any) -> Any:
+    """The image behind a background picture, showing the scene's frame; None where there is none."""
     frame = scene.frame_current
     if picture.source == "MOVIE_CLIP":
         clip = scene.active_clip if picture.use_camera_clip else picture.clip
@@ -82,13 +114,21 @@ def _decode(picture: Any, scene: Any) -> Picture | None:
         image, number = picture.image.original, _frame_of(picture.image_user, frame)
     if image.source in {"MOVIE", "SEQUENCE"}:
         _look_at(image, number)
+    return image
+
+
+def _pixels(image: Any, room: str) -> Picture | None:
+    """Blender's pixels of an image (height, width, 4), rows from the bottom up; None when it cannot be read. They lie
+    in the session's ``room``."""
     width, height = image.size
     if not width or not height or image.channels == 0:
         return None
-    flat = np.empty(width * height * 4, np.float32)
-    image.pixels.foreach_get(flat)
-    pixels = flat.reshape(height, width, 4)
-    return pixels if image.is_float else to_scene_linear(pixels, image.colorspace_settings.name, image.alpha_mode)
+    pixels = session.room(room, (height, width, image.channels))
+    image.pixels.foreach_get(pixels.reshape(-1))
+    if image.channels == 4:
+        return pixels
+    colors = pixels[..., :3] if image.channels == 3 else pixels[..., :1].repeat(3, -1)
+    return np.concatenate([colors, np.ones_like(pixels[..., :1])], -1)
 
 
 def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Picture:
@@ -97,13 +137,11 @@ def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Pictur
 
     Colour spaces that are neither linear nor data are taken for sRGB.
     """
-    out = pixels
+    out = pixels.copy()
     if not colorspace.startswith(("Linear", "Non-Color", "Raw", "ACEScg")):
         code = np.arange(256) / 255
         table = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4).astype(np.float32)
-        out = np.empty_like(pixels)
         out[..., :3] = table[(pixels[..., :3] * 255 + 0.5).astype(np.uint8)]
-        out[..., 3] = pixels[..., 3]
     if alpha_mode == "NONE":
         out[..., 3] = 1
     elif alpha_mode != "CHANNEL_PACKED" and (out[..., 3] < 1).any():
@@ -142,6 +180,10 @@ def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) 
     ):
         return source[region.y : region.y + region.height, region.x : region.x + region.width]
     x, y = np.arange(region.width) + region.x + 0.5, np.arange(region.height)[:, None] + region.y + 0.5
+    if matrix[0, 1] == 0 == matrix[1, 0]:
+        # Not turned: one axis after the other, many times as fast.
+        across = _between(source, matrix[0, 0] * x + matrix[0, 2], 1)
+        return _between(across, matrix[1, 1] * y[:, 0] + matrix[1, 2], 0)
     u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
     v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
     inside = (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
@@ -152,3 +194,16 @@ def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) 
     bottom = source[low, left] * (1 - across) + source[low, right] * across
     top = source[high, left] * (1 - across) + source[high, right] * across
     return np.asarray((bottom * (1 - up) + top * up) * inside[..., None], np.float32)
+
+
+def _between(source: Picture, places: npt.NDArray[np.float64], axis: int) -> Picture:
+    """Linear between the pixels of one axis, at places with pixel corners at integers; zero outside."""
+    count = source.shape[axis]
+    inside = (places >= 0) & (places < count)
+    at = np.clip(places - 0.5, 0, count - 1)
+    first = at.astype(np.int32)
+    shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    share, shown = ((v.astype(np.float32).reshape(shape)) for v in (at - first, inside))
+    out = source.take(first, axis) * ((1 - share) * shown)
+    out += source.take(np.minimum(first + 1, count - 1), axis) * (share * shown)
+    return out

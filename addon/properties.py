@@ -63,7 +63,7 @@ def fill_rows(obj: Any, detection: mapping.Detection) -> None:
     """Replace an armature's mapping. Joints without a bone get an empty row, for the user to fill."""
     settings = obj.neural_avatar
     settings.rows.clear()
-    settings.preset = detection.label
+    settings.preset = detection.label if detection.rows else ""
     settings.active_row = 0
     found = {r.joint: r for r in detection.rows}
     names = [*BODY_JOINTS, *mapping.GUIDES, *LEFT_HAND_JOINTS, *RIGHT_HAND_JOINTS]

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import bpy
+import numpy as np
+import numpy.typing as npt
 
 from ..neural_backend.interface.client import BackendSession
 from ..neural_backend.interface.messages import BackendError
@@ -16,8 +20,17 @@ from .preferences import PACKAGE, preferences
 PYTHON_VARIABLE = "NEURAL_AVATAR_PYTHON"
 DEVICE_VARIABLE = "NEURAL_AVATAR_DEVICE"
 
-#: The session and what it was made for.
-_current: tuple[tuple[str, str], BackendSession] | None = None
+
+@dataclass(frozen=True)
+class _Current:
+    """wanted: the Python and the device that the backend was made for. kept: see :func:`kept`."""
+
+    wanted: tuple[str, str]
+    backend: BackendSession
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+
+_current: _Current | None = None
 
 
 def session() -> BackendSession:
@@ -27,11 +40,26 @@ def session() -> BackendSession:
     """
     global _current
     wanted = python(), device()
-    if _current is None or _current[0] != wanted:
+    if _current is None or _current.wanted != wanted:
         stop()
         environment = {DEVICE_VARIABLE: wanted[1]}
-        _current = wanted, BackendSession(wanted[0], log_path(), environment=environment)
-    return _current[1]
+        _current = _Current(wanted, BackendSession(wanted[0], log_path(), environment=environment))
+    return _current.backend
+
+
+def kept() -> dict[Any, Any]:
+    """Room for what is worth keeping from one frame to the next; it is forgotten when the backend is stopped."""
+    return {} if _current is None else _current.kept
+
+
+def room(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """An array for one frame's work, the same memory in every frame: fresh memory of a picture's size costs the system
+    far more than what is done with it. Holds anything at all."""
+    held = kept()
+    array: npt.NDArray[np.float32] | None = held.get(name)
+    if array is None or array.shape != shape:
+        array = held[name] = np.empty(shape, np.float32)
+    return array
 
 
 def stop() -> None:
@@ -39,17 +67,17 @@ def stop() -> None:
     global _current
     ended, _current = _current, None
     if ended is not None:
-        ended[1].close()
+        ended.backend.close()
 
 
 def status() -> str:
     """One line for the user interface; starts nothing."""
-    return "The renderer is not running" if _current is None else _current[1].status
+    return "The renderer is not running" if _current is None else _current.backend.status
 
 
 def is_ready() -> bool:
     """Does the backend run and answer?"""
-    return _current is not None and _current[1].is_ready
+    return _current is not None and _current.backend.is_ready
 
 
 def python() -> str:
@@ -85,7 +113,7 @@ def log(text: str) -> None:
     from ..neural_backend.interface.log import Log
 
     if _current is not None:
-        _current[1].log.write(text, "blender")
+        _current.backend.log.write(text, "blender")
         return
     writer = Log(log_path())
     writer.write(text, "blender")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import OpenEXR
 import pytest
@@ -163,6 +164,33 @@ def test_joints_of_rigs(bpy_python: Path, tmp_path: Path, avatar: Path, shared: 
         assert level @ heading > 0.8 * np.linalg.norm(level)
 
 
+def test_rigify(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "rigify_rigs.py", avatar, tmp_path / "joints.npz", resources=tmp_path)
+    found = np.load(tmp_path / "joints.npz")
+    assert told["presets"]["meta"] == "Rigify (meta-rig)" and told["presets"]["generated"] == "Rigify (generated)"
+    for name, heads in told["heads"].items():
+        for joint, place in heads.items():
+            assert np.abs(found[name][INDEX[joint]] - place).max() < 1e-4, (name, joint)
+    assert np.abs(found["posed"] - found["generated"])[INDEX["LWrist"]].max() > 0.05
+    assert np.abs(found["meta"] - found["generated"])[:25].max() < 0.02
+    for name in ("meta", "generated", "posed"):
+        at = {joint: found[name][i] for joint, i in INDEX.items()}
+        assert (found[f"{name}_confidence"][:67] == 1).all(), name
+        assert at["Neck"][2] < at["Nose"][2] and at["Nose"][1] < at["Neck"][1] - 0.03  # it looks along -Y
+        assert at["MidHip"][2] < at["Neck"][2] and abs(at["MidHip"][0]) < 0.02
+        for side, sign in (("L", 1), ("R", -1)):
+            assert all(at[f"{side}{j}"][0] * sign > 0.01 for j in ("Eye", "Ear", "Hip", "Shoulder", "Ankle", "BigToe"))
+            assert at[f"{side}Eye"][1] < at[f"{side}Ear"][1] - 0.03  # eyes are before ears
+            assert abs(at[f"{side}Eye"][2] - at[f"{side}Ear"][2]) < 0.08
+            assert at[f"{side}Hip"][2] > at[f"{side}Knee"][2] + 0.2 > at[f"{side}Ankle"][2] + 0.4
+            assert at[f"{side}BigToe"][1] < at[f"{side}Ankle"][1] - 0.08 < at[f"{side}Heel"][1] - 0.08
+            assert at[f"{side}SmallToe"][0] * sign > at[f"{side}BigToe"][0] * sign
+            assert max(at[f"{side}BigToe"][2], at[f"{side}Heel"][2]) < at[f"{side}Ankle"][2]
+    for animal, (kind, text, armature) in told["others"].items():
+        assert kind == "BackendError" and armature in text and text.endswith("."), animal
+    assert set(told["others"]) == {"horse", "shark"}
+
+
 @pytest.fixture(scope="module")
 def renderer() -> Renderer:
     torch.set_num_threads(1)
@@ -207,6 +235,122 @@ def test_renders_are_the_backends(bpy_python: Path, tmp_path: Path, avatar: Path
     assert len({first, second, third}) == 3
     frames = [read_passes(tmp_path / f"animation_{i:04d}.exr")["Combined"] for i in (1, 2, 3)]
     assert all(np.abs(a - b).max() > 0.1 for a, b in itertools.pairwise(frames))
+
+
+PLATES: dict[str, dict[str, Any]] = {
+    "stretch": {"file": "wide.png", "settings": {}},
+    "fit": {"file": "wide.png", "settings": {"frame_method": "FIT"}},
+    "crop": {"file": "wide.png", "settings": {"frame_method": "CROP"}},
+    "fit_tall": {"file": "tall.png", "settings": {"frame_method": "FIT"}},
+    "crop_tall": {"file": "tall.png", "settings": {"frame_method": "CROP"}},
+    "same_size": {"file": "same.png", "settings": {}},
+    "faint": {"file": "wide.png", "settings": {"alpha": 0.4}},
+    "faint_on_film": {"file": "wide.png", "settings": {"alpha": 0.4, "frame_method": "FIT"}, "film": True},
+    "moved": {"file": "wide.png", "settings": {"frame_method": "FIT", "offset": (0.2, -0.15)}},
+    "small_turned": {"file": "tall.png", "settings": {"frame_method": "FIT", "scale": 0.7, "rotation": 0.6}},
+    "mirrored": {"file": "tall.png", "settings": {"use_flip_x": True}},
+    "in_front": {"file": "wide.png", "settings": {"display_depth": "FRONT"}},
+}
+
+
+def smooth_picture(path: Path, width: int, height: int, seed: int) -> None:
+    """An sRGB picture with soft edges of its own, without two alike places."""
+    waves = np.random.default_rng(seed).uniform(0.5, 3, (4, 2))
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    channels = [0.5 + 0.5 * np.sin(6 * (a * x + b * y)) for a, b in waves]
+    channels[3] = np.clip(1.5 * channels[3] + 0.2, 0, 1)
+    Image.fromarray((np.stack(channels, -1) * 255).round().astype(np.uint8)).save(path)
+
+
+def linear_pixels(path: Path) -> np.ndarray:
+    """Scene-linear and premultiplied, (H, W, 4), top row first."""
+    p = np.asarray(Image.open(path).convert("RGBA")) / 255
+    p[..., :3] = np.where(p[..., :3] <= 0.04045, p[..., :3] / 12.92, ((p[..., :3] + 0.055) / 1.055) ** 2.4)
+    p[..., :3] *= p[..., 3:]
+    return p
+
+
+def plain_plate(pixels: np.ndarray, settings: dict[str, Any], width: int = 160, height: int = 120) -> np.ndarray:
+    """A background picture in a frame that is wider than high, one pixel after the other."""
+    rows, columns = pixels.shape[:2]
+    out = np.zeros((height, width, 4))
+    factors = width / columns, height / rows
+    factor = {"FIT": min(factors), "CROP": max(factors)}.get(settings.get("frame_method", ""))
+    size = np.array([width, height] if factor is None else [columns * factor, rows * factor])
+    size *= settings.get("scale", 1)
+    # The offset is told in widths of the frame, and of a picture that is as wide.
+    right, up = settings.get("offset", (0, 0))
+    middle = np.array([width / 2 + right * width, height / 2 - up * width * rows / columns])
+    clockwise = settings.get("rotation", 0)
+    turn = np.array([[np.cos(clockwise), np.sin(clockwise)], [-np.sin(clockwise), np.cos(clockwise)]])
+    for i in range(height):
+        for k in range(width):
+            x, y = turn @ (np.array([k + 0.5, i + 0.5]) - middle) / size
+            x = -x if settings.get("use_flip_x") else x
+            u, v = (x + 0.5) * columns, (y + 0.5) * rows
+            if not (0 <= u < columns and 0 <= v < rows):
+                continue
+            u, v = np.clip([u - 0.5, v - 0.5], 0, [columns - 1, rows - 1])
+            left, top = int(u), int(v)
+            right_one, lower = min(left + 1, columns - 1), min(top + 1, rows - 1)
+            upper_row = pixels[top, left] * (1 - (u - left)) + pixels[top, right_one] * (u - left)
+            lower_row = pixels[lower, left] * (1 - (u - left)) + pixels[lower, right_one] * (u - left)
+            out[i, k] = upper_row * (1 - (v - top)) + lower_row * (v - top)
+    return out * settings.get("alpha", 1)
+
+
+def assert_composite(passes: dict[str, np.ndarray], behind: np.ndarray, name: str) -> None:
+    """The avatar over what is behind it; the picture's own edge may fall on either side of a pixel."""
+    expected = passes["Combined"] + behind * (1 - passes["Combined"][..., 3:])
+    off = np.abs(passes["Composite"] - expected).max(-1)
+    assert (off > 2e-3).mean() < 0.002, (name, off.max(), (off > 2e-3).mean())
+
+
+def test_plates(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    pictures, out = tmp_path / "pictures", tmp_path / "out"
+    pictures.mkdir()
+    out.mkdir()
+    for i, (name, size) in enumerate({"wide": (200, 90), "tall": (70, 130), "same": (160, 120)}.items()):
+        smooth_picture(pictures / f"{name}.png", *size, i)
+    with av.open(str(pictures / "moving.mov"), "w") as movie:
+        stream = movie.add_stream("png", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 200, 90, "rgb24"
+        for i in (1, 2, 3):
+            smooth_picture(pictures / f"moving_{i:04d}.png", 200, 90, 10 + i)
+            picture = np.asarray(Image.open(pictures / f"moving_{i:04d}.png"))[..., :3]
+            movie.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")))
+        movie.mux(stream.encode())
+    cases = json.dumps([{"name": name, **case} for name, case in PLATES.items()])
+    told = run(bpy_python, "plate.py", avatar, pictures, out, cases, resources=tmp_path / "config")
+
+    def composite(name: str, behind: np.ndarray) -> None:
+        assert_composite(read_passes(out / f"{name}.exr"), behind, name)
+
+    for name, case in PLATES.items():
+        behind = plain_plate(linear_pixels(pictures / case["file"]), case["settings"])
+        film = np.array([0.05, 0.1, 0.2, 1]) * case.get("film", False)
+        composite(name, behind + film * (1 - behind[..., 3:]) if name != "in_front" else np.zeros_like(behind))
+    for i in (1, 2, 3):
+        pixels = linear_pixels(pictures / f"moving_{i:04d}.png")
+        composite(f"sequence_{i}", plain_plate(pixels, {}))
+        shown = np.asarray(Image.open(pictures / f"moving_{i:04d}.png").convert("RGB"))
+        Image.fromarray(shown).save(pictures / "opaque.png")
+        for kind in ("movie", "clip"):
+            composite(f"{kind}_{i}", plain_plate(linear_pixels(pictures / "opaque.png"), {}))
+    wide, tall = (linear_pixels(pictures / f"{n}.png") for n in ("wide", "tall"))
+    for name in ("still_first", "still_again", "still_moved"):
+        composite(name, plain_plate(wide, {}))
+    raw = np.asarray(Image.open(pictures / "wide.png")) / 255
+    raw[..., :3] *= raw[..., 3:]
+    composite("still_raw", plain_plate(raw, {}))
+    painted = ((np.array([0.5, 0.25]) * 255).round() / 255 + 0.055) / 1.055
+    composite("still_painted", np.broadcast_to([*painted**2.4, 0, 1], (120, 160, 4)))
+    composite("still_reloaded", plain_plate(tall, {}))
+    composite("still_border", plain_plate(tall, {})[0:90, 40:120])
+    composite("gone", np.zeros((120, 160, 4)))
+    assert told["counts"] == {
+        "still_first": 1, "still_again": 0, "still_moved": 0, "still_raw": 1, "still_painted": 1, "still_reloaded": 1,
+    }  # fmt: skip
 
 
 def test_mishaps_are_told_in_a_sentence(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
