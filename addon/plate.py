@@ -204,6 +204,6 @@ def _between(source: Picture, places: npt.NDArray[np.float64], axis: int) -> Pic
     first = at.astype(np.int32)
     shape = (-1, 1, 1) if axis == 0 else (1, -1, 1)
     share, shown = ((v.astype(np.float32).reshape(shape)) for v in (at - first, inside))
-    out = source.take(first, axis) * ((1 - share) * shown)
+    out: Picture = source.take(first, axis) * ((1 - share) * shown)
     out += source.take(np.minimum(first + 1, count - 1), axis) * (share * shown)
     return out
