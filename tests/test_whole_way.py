@@ -16,8 +16,7 @@ def test_blender_s_pictures_score_as_evaluate_does(
     any_bpy_python: Path, footage: Path, root: Path, tmp_path: Path
 ) -> None:
     avatars = sorted((root / "assets").glob("*.avatar"))
-    if not avatars:
-        pytest.skip("NO BUNDLED AVATAR in assets/")
+    assert avatars, "no bundled avatar in assets/"
     result = tmp_path / "result.json"
     command = [sys.executable, root / "benchmarks" / "whole_way.py", avatars[0], footage, "--blender", any_bpy_python]
     subprocess.run(
