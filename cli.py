@@ -59,7 +59,8 @@ def _sentence(error: Exception) -> str | None:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             return None
-        return f"This command needs the Python package '{package}': pip install 'neural-avatar[{_EXTRAS[package]}]'"
+        remedy = f'pip install "PATH-TO-CHECKOUT[{_EXTRAS[package]}]"'
+        return f"This command needs the Python package '{package}': {remedy}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or None
