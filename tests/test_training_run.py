@@ -251,6 +251,7 @@ def test_every_method_trains_and_evaluates(root: Path, footage: Path, tmp_path: 
 def test_a_network_can_come_from_another_avatar(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
     avatar = tmp_path / "b.avatar"
     run(root, "train", footage, "-o", avatar, "--steps", 1, *SMALL, "--init-from", finished, "--lr", "0.000001")
+    assert json.loads(run(root, "info", avatar, "--json"))["provenance"]["config"]["init_from"] == "person.avatar"
     own, other = load_avatar(avatar), load_avatar(finished)
     pairs = zip(own.generator.parameters(), other.generator.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)

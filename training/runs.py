@@ -244,10 +244,11 @@ def _export(
     score: float, reporter: Reporter,
 ) -> float:  # fmt: skip
     credit = labels.credit or "; ".join(sorted({d.credit for d in datasets if d.credit}))
+    config = trainer.config.as_dict()  # of files their names alone: where they lie is nobody else's business
     provenance = {
         **trainer.facts,
         "program": f"Neural Avatar {__version__}, torch {torch.__version__}",
-        "config": trainer.config.as_dict(),
+        "config": {**config, **{key: Path(config[key]).name for key in ("init_from", "vgg_weights")}},
         "steps": trainer.state.step,
         "seconds": round(trainer.state.elapsed, 1),
         "clock": trainer.budget.kind,
