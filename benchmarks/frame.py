@@ -4,8 +4,9 @@
 
     python benchmarks/frame.py AVATAR [--size 512] [--device cpu] [--threads 2] [--repeat 15]
 
-The avatar stands in its rest pose before a camera that shows it as high as four fifths of a square frame. Times are medians
-of one run; the last column is the ratio to the paper's network (17 M parameters, 512x512, network only) on the same machine.
+The avatar stands in its rest pose before a camera that shows it as high as four fifths of a square frame. Times are
+medians of one run; the last column is the ratio to the paper's network (17 M parameters, 512x512, network only) on the
+same machine.
 """
 
 from __future__ import annotations
