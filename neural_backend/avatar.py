@@ -71,15 +71,27 @@ class BodyMaps:
     proxy: ProxyMaps | None
     scale: npt.NDArray[np.float64]
 
+    @property
+    def mask_logits(self) -> Tensor:
+        """The mask's logits (B, 1, H, W): any part against the background.
+
+        Enlarge these to find the mask, and the parts' probabilities to find the colour, never the parts' logits:
+        between two pixels of different parts both parts' logits are low, and the background or a third part would
+        show through.
+        """
+        if self.logits.shape[1] == 1:
+            return self.logits
+        return torch.logsumexp(self.logits[:, :-1], 1, keepdim=True) - self.logits[:, -1:]
+
 
 @dataclass(frozen=True)
 class Prediction:
     """A rendered crop. rgb: (B, 3, H, W) display sRGB, straight (undefined where alpha is 0); alpha: (B, 1, H, W);
-    logits: those that alpha came from, at the same size."""
+    mask_logits: the logits of alpha."""
 
     rgb: Tensor
     alpha: Tensor
-    logits: Tensor
+    mask_logits: Tensor
     maps: BodyMaps
 
 
@@ -200,14 +212,14 @@ class Avatar(nn.Module):
         def enlarged(x: Tensor) -> Tensor:
             return functional.interpolate(x, scale_factor=detail, mode="bilinear") if detail > 1 else x
 
-        logits = enlarged(maps.logits)
+        mask = enlarged(maps.mask_logits)
         if maps.rgb is not None or maps.coordinates is None or self.textures is None:
             assert maps.rgb is not None
-            return Prediction(enlarged(maps.rgb), torch.sigmoid(logits), logits, maps)
-        alpha = 1 - torch.softmax(logits, 1)[:, -1:]
-        weights = torch.softmax(logits[:, :-1], 1)
+            return Prediction(enlarged(maps.rgb), torch.sigmoid(mask), mask, maps)
+        alpha = torch.sigmoid(mask)
+        weights = enlarged(torch.softmax(maps.logits[:, :-1], 1))
         rgb = sample_pictures(self.textures, weights, enlarged(maps.coordinates), alpha.detach()[:, 0] > 0.01)
-        return Prediction(rgb, alpha, logits, maps)
+        return Prediction(rgb, alpha, mask, maps)
 
     def forward(
         self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], detail: int = 1

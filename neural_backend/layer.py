@@ -113,14 +113,15 @@ def _inside(u: Tensor, v: Tensor, height: int, width: int) -> Tensor:
 
 def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Alpha (1, h, w) and straight colour (3, h, w) at crop coordinates."""
-    logits = _interpolated(maps.logits[0], u, v)
+    mask = _interpolated(maps.mask_logits[0], u, v)
     inside = _inside(u, v, *maps.logits.shape[-2:])
     if maps.rgb is not None or avatar.textures is None or maps.coordinates is None:
         assert maps.rgb is not None
-        return torch.sigmoid(logits) * inside, _interpolated(maps.rgb[0], u, v)
-    alpha = (1 - torch.softmax(logits, 0)[-1:]) * inside
+        return torch.sigmoid(mask) * inside, _interpolated(maps.rgb[0], u, v)
+    alpha = torch.sigmoid(mask) * inside
     index = torch.nonzero(alpha.flatten() > 1 / 1024).squeeze(1)
-    weights, which = torch.softmax(logits[:-1].flatten(1)[:, index], 0).topk(3, 0)
+    parts = _interpolated(torch.softmax(maps.logits[0, :-1], 0), u, v)
+    weights, which = parts.flatten(1)[:, index].topk(3, 0)
     row = torch.div(index, len(u), rounding_mode="floor")
     places = _gathered(maps.coordinates[0], which, u[index - row * len(u)], v[row])
     rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
@@ -168,10 +169,7 @@ def _sources(maps: BodyMaps) -> Tensor:
     assert maps.proxy is not None
     depth = maps.proxy.depth
     index = torch.arange(depth.numel(), device=depth.device, dtype=torch.float32).view_as(depth)
-    logits = (
-        maps.logits if maps.logits.shape[1] == 1 else -maps.logits[:, -1:] + maps.logits[:, :-1].amax(1, keepdim=True)
-    )
-    needed = F.max_pool2d((logits > -5).float(), 5, 1, 2) > 0
+    needed = F.max_pool2d((maps.mask_logits > -5).float(), 5, 1, 2) > 0
     known = depth < _NO_DEPTH
     # One ring of pixels after another, each from its nearest known neighbour; the index rides along as what is pooled.
     while bool((needed & ~known).any()) and bool(known.any()):

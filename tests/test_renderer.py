@@ -24,7 +24,7 @@ from neural_avatar.neural_backend.interface.messages import (
     RenderRequest,
 )
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT
-from neural_avatar.neural_backend.layer import Layer
+from neural_avatar.neural_backend.layer import Layer, body_maps, render_layer
 from neural_avatar.neural_backend.network import NetworkConfig
 from neural_avatar.neural_backend.renderer import Renderer, crop_of, render_rgba
 from neural_avatar.training.rest_pose import rest_pose
@@ -283,3 +283,18 @@ def test_colour_transfer_and_composition() -> None:
     image, background, alpha = torch.rand(2, 3), torch.rand(2, 3), torch.tensor([0.25, 1.0])
     torch.testing.assert_close(over(image, alpha, background)[0], 0.25 * image[0] + 0.75 * background[0])
     torch.testing.assert_close(over(image, alpha, background)[1], image[1])
+
+
+def test_no_background_shows_through_the_seams_between_parts(files: dict[str, str], renderer: Renderer) -> None:
+    """Two parts side by side, each certain of itself and against the other: enlarged, the body stays closed."""
+    avatar = renderer.avatar(files["red"])
+    joints, confidence = _person()
+    crop = crop_of(avatar, joints, confidence, _camera())
+    assert crop is not None
+    maps = body_maps(avatar, joints, confidence, crop)
+    logits = torch.full_like(maps.logits, -25.0)
+    logits[:, 0, :, ::2], logits[:, 1, :, 1::2], logits[:, -1] = 20.0, 20.0, -3.0
+    layer = render_layer(avatar, replace(maps, logits=logits), crop, crop.crop(0, 0, 64, 128, 256, 512))
+    assert layer is not None and layer.alpha[8:-8, 8:-8].min() > 0.99
+    shaded = avatar.shade(replace(maps, logits=logits), detail=4)
+    assert shaded.alpha.min() > 0.99

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from neural_avatar.neural_backend.avatar import BodyMaps
 from neural_avatar.training import losses, metrics
 
 
@@ -122,4 +123,5 @@ def test_mask_loss_is_the_cross_entropy_of_the_background() -> None:
     logits, truth = torch.randn(2, 25, 4, 4), (torch.rand(2, 1, 4, 4) > 0.5).float()
     background = torch.softmax(logits, 1)[:, -1:]
     wanted = -(truth * torch.log(1 - background) + (1 - truth) * torch.log(background)).mean()
-    assert float(losses.mask_loss(logits, truth, torch.ones(2, 1, 4, 4))) == pytest.approx(float(wanted), abs=1e-5)
+    mask = BodyMaps(logits, None, None, None, np.ones(2)).mask_logits
+    assert float(losses.mask_loss(mask, truth, torch.ones(2, 1, 4, 4))) == pytest.approx(float(wanted), abs=1e-5)

@@ -87,19 +87,12 @@ class PerceptualImageLoss(nn.Module):
         return loss
 
 
-def mask_logit(logits: Tensor) -> Tensor:
-    """The mask's logit (B, 1, H, W) from 25 part logits, background last, or from the one logit of a direct method."""
-    if logits.shape[1] == 1:
-        return logits
-    return torch.logsumexp(logits[:, :-1], 1, keepdim=True) - logits[:, -1:]
-
-
 def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """Equation 3: binary cross-entropy of the mask where the training picture reaches.
 
-    logits: (B, 25, H, W) or (B, 1, H, W); truth, valid: (B, 1, H, W).
+    logits: the mask's, (B, 1, H, W); truth, valid: (B, 1, H, W).
     """
-    per_pixel = functional.binary_cross_entropy_with_logits(mask_logit(logits), truth, reduction="none")
+    per_pixel = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return (per_pixel * valid).sum() / valid.sum().clamp_min(1)
 
 

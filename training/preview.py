@@ -15,7 +15,7 @@ from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
 from ..neural_backend.png import encode_png, write_png
 from .batches import Shot, stack
-from .losses import composite, mask_logit
+from .losses import composite
 from .metrics import psnr
 from .reporting import Reporter
 
@@ -66,7 +66,7 @@ class Preview:
         truths = batch.truth.rgba[:, :3] + white[:, :, None, None] * (1 - true_alpha)
         logits = prediction.maps.logits
         parts = logits.argmax(1).cpu().numpy() if logits.shape[1] > 1 else None
-        mask = (mask_logit(logits) > 0)[:, 0].cpu().numpy()
+        mask = (prediction.maps.mask_logits > 0)[:, 0].cpu().numpy()
         cells, scores = [], []
         for i in range(len(crops)):
             truth, image = (x[i].permute(1, 2, 0).cpu().numpy() for x in (truths, images))

@@ -130,7 +130,7 @@ class Trainer:
         truth, maps = batch.truth, prediction.maps
         terms = {
             "image": config.weight_image * losses.image_loss(self._image_loss, prediction.rgb, prediction.alpha, truth),
-            "mask": config.weight_mask * losses.mask_loss(prediction.logits, truth.rgba[:, 3:], truth.valid),
+            "mask": config.weight_mask * losses.mask_loss(prediction.mask_logits, truth.rgba[:, 3:], truth.valid),
         }
         if self.avatar.textures is not None:
             terms["smooth"] = config.weight_smooth * losses.total_variation(self.avatar.textures)
