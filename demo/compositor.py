@@ -85,7 +85,7 @@ def _write_passes(tree: Any, person: Any, folder: Path) -> None:
     node = tree.nodes.new("CompositorNodeOutputFile")
     if FIVE:
         node.format.media_type = "MULTI_LAYER_IMAGE"
-        node.directory, node.file_name = str(folder), "avatar_"
+        node.directory, node.file_name = str(folder), "avatar_####"
     else:
         node.base_path = str(folder / "avatar_")
     node.format.file_format = "OPEN_EXR_MULTILAYER"

@@ -178,8 +178,8 @@ def test_demo_walk(bpy_python: Path, tmp_path: Path, request: pytest.FixtureRequ
 @pytest.mark.parametrize("clip", ["002_03", "005_06"])
 def test_demo_bvh(any_bpy_python: Path, shared: Path, tmp_path: Path, clip: str) -> None:
     """Real motion capture on another program's rig, in centimetres, drives the avatar."""
-    _demo(tmp_path, "--frames", "6", "--bvh", str(shared / "motion" / f"{clip}.bvh"))
-    _check(tmp_path, 6)
+    _demo(tmp_path, "--frames", "24", "--bvh", str(shared / "motion" / f"{clip}.bvh"))
+    _check(tmp_path, 24)
 
 
 @pytest.mark.parametrize(
