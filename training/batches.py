@@ -45,12 +45,12 @@ class Shot:
     @property
     def magnification(self) -> float:
         """Pixels of the tight crop for each of the picture's; below 1 the footage is finer than the crop."""
-        return float(self.camera.K[1, 1] / self.dataset.cameras[self.view.camera].K[1, 1])
+        return float(self.camera.K[1, 1] / self.dataset.camera(self.view).K[1, 1])
 
     def crop(self, camera: Camera | None = None) -> Crop:
         """The picture as ``camera`` sees it; the tight crop by default."""
-        source = self.dataset.cameras[self.view.camera]
-        return cut_crop(self.dataset.picture(self.view), source, camera or self.camera)
+        dataset, view = self.dataset, self.view
+        return cut_crop(dataset.picture(view), dataset.camera(view), camera or self.camera, dataset.filmed(view))
 
 
 def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], body_sizes: npt.ArrayLike) -> list[Shot]:
@@ -60,9 +60,7 @@ def shots_of(dataset: Dataset, views: Sequence[View], size: tuple[int, int], bod
     shots = []
     for view in views:
         row, body_size = view.row, float(sizes[view.row])
-        camera = crop_camera(
-            dataset.cameras[view.camera], dataset.joints[row], dataset.confidence[row], size, body_size
-        )
+        camera = crop_camera(dataset.camera(view), dataset.joints[row], dataset.confidence[row], size, body_size)
         if camera is not None:
             shots.append(Shot(dataset, view, camera, body_size))
     return shots
@@ -141,7 +139,7 @@ class BatchSource:
         c, s = np.cos(angle), np.sin(angle)
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
         hips = shot.joints[INDEX["MidHip"]].astype(np.float64)
-        source = shot.dataset.cameras[shot.view.camera]
+        source = shot.dataset.camera(shot.view)
         around = replace(source, R=source.R @ turn, t=source.t + source.R @ (hips - turn @ hips))
         size = (shot.camera.height, shot.camera.width)
         framed = crop_camera(around, shot.joints, shot.confidence, size, shot.body_size)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.camera import Camera
-from .pictures import Picture
+from .pictures import Box, Picture
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ def picture_to_crop(source: Camera, target: Camera) -> npt.NDArray[np.float64]:
     return np.asarray(target.K @ target.R @ source.R.T @ np.linalg.inv(source.K))
 
 
-def cut_crop(picture: Picture, source: Camera, target: Camera) -> Crop:
-    """Resample a picture for the crop's camera, antialiased where it shrinks; colours stay premultiplied throughout."""
+def cut_crop(picture: Picture, source: Camera, target: Camera, filmed: Box | None = None) -> Crop:
+    """Resample a picture for the crop's camera, antialiased where it shrinks; colours stay premultiplied throughout.
+
+    filmed: the part of the picture that was filmed; None for all of it.
+    """
     homography = picture_to_crop(source, target)
     width, height = target.width, target.height
     # Magnification at the crop's middle: above 1 the picture is enlarged, below it several pixels fall on one.
@@ -77,15 +80,17 @@ def cut_crop(picture: Picture, source: Camera, target: Camera) -> Crop:
             warped = cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
         rgba = np.asarray(warped, np.float32) / np.float32(255)
         rgba[..., :3] = np.minimum(rgba[..., :3], rgba[..., 3:])
-    return Crop(target, np.ascontiguousarray(rgba.transpose(2, 0, 1)), _valid(homography, source, target))
+    box = filmed or (0, 0, source.width, source.height)
+    return Crop(target, np.ascontiguousarray(rgba.transpose(2, 0, 1)), _valid(homography, box, target))
 
 
-def _valid(homography: npt.NDArray[np.float64], source: Camera, target: Camera) -> npt.NDArray[np.float32]:
-    """(1, H, W) float32: 1 where a crop's pixel lies at least one source pixel inside the training picture."""
+def _valid(homography: npt.NDArray[np.float64], filmed: Box, target: Camera) -> npt.NDArray[np.float32]:
+    """(1, H, W) float32: 1 where a crop's pixel lies at least one source pixel inside what was filmed."""
     y, x = np.mgrid[: target.height, : target.width] + 0.5
     u, v, w = np.tensordot(np.linalg.inv(homography), np.stack([x, y, np.ones_like(x)]), 1)
     u, v = u / w, v / w
-    inside = (w > 0) & (u >= 1) & (u <= source.width - 1) & (v >= 1) & (v <= source.height - 1)
+    x0, y0, x1, y1 = filmed
+    inside = (w > 0) & (u >= x0 + 1) & (u <= x1 - 1) & (v >= y0 + 1) & (v <= y1 - 1)
     return np.asarray(inside[None], np.float32)
 
 

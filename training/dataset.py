@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading a dataset folder: joints, calibrated cameras and masked pictures of one person.
 
-    cameras.json            "cameras": [{name, K, R, t, width, height}], "train_cameras", "heldout_cameras": indices or
-    names joints.npz              joints (T, J, 3) world metres, names (J); optional confidence (T, J), split (T), clip
-    (T) images/NAME/NNNNN.png   RGBA, display sRGB, straight alpha = the mask; NNNNN is the row of joints.npz
+    cameras.json           "cameras": [{name, K, R, t, width, height}], "train_cameras", "heldout_cameras"
+    joints.npz             joints (T, J, 3) world metres, names (J); optional confidence (T, J), split (T), clip (T)
+    frames.npz             optional: K (T, C, 3, 3), valid (T, C), filmed (T, C, 4), for pictures stored as crops
+    images/NAME/NNNNN.png  RGBA, display sRGB, straight alpha = the mask; NNNNN is the row of joints.npz
 
-Conventions: x_cam = R x_world + t, OpenCV axes, pixel centres at +0.5, world Z up (docs/conventions.md).
+docs/dataset.md tells the rest. Conventions: x_cam = R x_world + t, OpenCV axes, pixel centres at +0.5, world Z up.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from ..neural_backend.interface.body import REQUIRED_JOINTS
 from ..neural_backend.interface.camera import Camera, check_calibration
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.interface.skeleton import INDEX, reorder
-from .pictures import Picture, PictureCache
+from .frame_table import FrameTable, read_frame_table
+from .pictures import Box, Picture, PictureCache
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Dataset:
 
     joints: (T, 137, 3) float32 world metres. confidence: (T, 137) float32, 0 where absent. split, clip: T names.
     usable: (T,) bool, False for rows that lack a joint of the trunk. train_cameras, heldout_cameras: indices into
-    cameras.
+    cameras, whose width and height are the stored pictures'; K of a picture is that of ``camera``. frames: what changes
+    from picture to picture, None where nothing does.
     """
 
     path: Path
@@ -56,11 +59,30 @@ class Dataset:
     train_cameras: tuple[int, ...]
     heldout_cameras: tuple[int, ...]
     credit: str = ""
+    frames: FrameTable | None = None
     pictures: PictureCache = field(default_factory=PictureCache, repr=False, compare=False)
 
     def picture_path(self, view: View) -> Path:
         """Where the picture of a view lies."""
         return self.path / "images" / self.camera_names[view.camera] / f"{view.row:05d}.png"
+
+    def camera(self, view: View) -> Camera:
+        """The camera that sees just what the picture of a view shows."""
+        camera = self.cameras[view.camera]
+        return camera if self.frames is None else self.frames.camera(view.row, view.camera, camera)
+
+    def filmed(self, view: View) -> Box:
+        """The part of a view's picture that was filmed, x0, y0, x1, y1 in its pixels."""
+        if self.frames is None:
+            camera = self.cameras[view.camera]
+            return 0.0, 0.0, float(camera.width), float(camera.height)
+        x0, y0, x1, y1 = self.frames.filmed[view.row, view.camera].tolist()
+        return x0, y0, x1, y1
+
+    def has_picture(self, view: View) -> bool:
+        """Is there a picture of the view? In frames where nobody was found there is none."""
+        listed = self.frames is None or bool(self.frames.valid[view.row, view.camera])
+        return listed and self.picture_path(view).is_file()
 
     def picture(self, view: View) -> Picture:
         """The decoded picture of a view (cached); raises BackendError 'dataset-picture'."""
@@ -90,7 +112,8 @@ class Dataset:
         return indices
 
     def views(self, split: Iterable[str], cameras: Sequence[str]) -> list[View]:
-        """Every view of the given splits and cameras, in order of rows; their pictures are checked to exist.
+        """Every view of the given splits and cameras in which somebody was found, in order of rows; their pictures are
+        checked to exist.
 
         Raises BackendError 'dataset-split', 'dataset-cameras' or 'dataset-picture' when there is none or some are
         missing.
@@ -103,6 +126,14 @@ class Dataset:
                 "dataset-split", f"{self.path} has no usable rows of split {' '.join(sorted(wanted))}; it has {known}."
             )
         views = [View(row, camera) for row in rows for camera in indices]
+        if self.frames is not None:
+            valid = self.frames.valid
+            views = [view for view in views if valid[view.row, view.camera]]
+        if not views:
+            where = ", ".join(self.camera_names[i] for i in indices)
+            raise BackendError(
+                "dataset-split", f"{self.path}: nobody was found by {where} in split {' '.join(sorted(wanted))}."
+            )
         missing = [path for path in map(self.picture_path, views) if not path.is_file()]
         if missing:
             raise BackendError(
@@ -142,9 +173,9 @@ def read_dataset(path: str | Path, pictures: PictureCache | None = None) -> Data
     if not usable.any():
         needed = ", ".join(REQUIRED_JOINTS)
         raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has finite {needed}.")
-    return Dataset(
-        folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, pictures or PictureCache()
-    )
+    frames = read_frame_table(folder / "frames.npz", len(joints), cameras, names)
+    cache = pictures or PictureCache()
+    return Dataset(folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, frames, cache)
 
 
 def _read_cameras(

@@ -83,7 +83,7 @@ def heldout_figures(
         for row in range(len(dataset.split))
         if dataset.split[row] != "train" and dataset.usable[row]
     ]
-    places = [(dataset, view) for dataset, view in places if dataset.picture_path(view).is_file()]
+    places = [(dataset, view) for dataset, view in places if dataset.has_picture(view)]
     count = min(most, len(places))
     chosen = [places[i * len(places) // count] for i in range(count)]
     frames: list[Frame] = []
@@ -103,8 +103,13 @@ def heldout_figures(
 
 
 def render_view(avatar: Avatar, dataset: Dataset, view: View) -> npt.NDArray[np.float32]:
-    """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it."""
-    return render_rgba(avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.cameras[view.camera])
+    """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it. Empty where
+    the real camera saw nothing, as the truth is."""
+    image = render_rgba(avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.camera(view))
+    x0, y0, x1, y1 = dataset.filmed(view)
+    x, y = np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5
+    inside = ((x >= x0) & (x <= x1)) & ((y >= y0) & (y <= y1))[:, None]
+    return np.asarray(image * inside[..., None], np.float32)
 
 
 def worst_first(frames: Sequence[Frame]) -> list[Frame]:

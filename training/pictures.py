@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from ..neural_backend.interface.messages import BackendError
 
+#: x0, y0, x1, y1 in pixels.
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -199,7 +199,7 @@ def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[
     rows = [i for i, name in enumerate(dataset.split) if name != "train" and dataset.usable[i]]
     rows = rows or [i for i in range(len(dataset.split)) if dataset.usable[i]]
     places = [(rows[len(rows) // 4], cameras[0]), (rows[len(rows) * 3 // 4], cameras[-1])]
-    unseen = [View(row, camera) for row, camera in places if dataset.picture_path(View(row, camera)).is_file()]
+    unseen = [View(row, camera) for row, camera in places if dataset.has_picture(View(row, camera))]
     return [shots[len(shots) // 3], *initialise.frame_views(avatar, [dataset], [unseen])]
 
 
