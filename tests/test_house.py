@@ -28,7 +28,7 @@ STDLIB = set(sys.stdlib_module_names)
 #: Room: absolute imports it may use beside the standard library, and rooms that its relative imports may name.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "neural_backend/interface": ({"numpy"}, {"neural_backend.interface"}),
-    "neural_backend": ({"numpy", "torch", "safetensors", "PIL", "tqdm"}, {"neural_backend"}),
+    "neural_backend": ({"numpy", "torch", "safetensors", "PIL", "tqdm", "av", "OpenEXR"}, {"neural_backend"}),
     "addon": (
         {"numpy", "bpy", "bpy_extras", "mathutils", "gpu", "gpu_extras", "blf", "bl_ui"},
         {"addon", "neural_backend.interface"},
@@ -187,7 +187,7 @@ def test_prune_makes_nothing_and_removes_only_old_environments(tmp_path: Path, m
 
 def test_each_environment_has_a_lock_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
-    monkeypatch.setattr(environments, "_check_system_libraries", lambda: None)
+    monkeypatch.setattr(environments, "_check_system_libraries", lambda name: None)
     monkeypatch.setattr(environments, "_make", lambda name, folder, wanted: folder.mkdir())
     for name in environments.names():
         environments.environment(name)
@@ -213,4 +213,5 @@ def test_python_is_found_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ci_and_tools_name_the_same_system_packages() -> None:
     script = (ROOT / ".ci" / "run").read_text("utf-8")
-    assert all(package in script for package in environments.SYSTEM_LIBRARIES.values())
+    packages = [p for libraries in environments.SYSTEM_LIBRARIES.values() for p in libraries.values()]
+    assert all(package in script for package in packages)

@@ -32,11 +32,13 @@ BLENDERS = {"4.2": "4.2.23", "4.5": "4.5.15", "5.0": "5.0.1"}
 #: One torch for everyone's tests: a looser pin may bring gigabytes. The code itself runs on 2.11 to 2.13.
 TORCH = "torch==2.13.0"
 
-#: Shared libraries that `bpy` opens at import on Linux, and the Debian and Ubuntu packages that bring them.
+#: Shared libraries that OpenCV or `bpy` open at import on Linux, and the Debian and Ubuntu packages that bring them.
 SYSTEM_LIBRARIES = {
-    "Xrender": "libxrender1", "Xxf86vm": "libxxf86vm1", "Xfixes": "libxfixes3", "Xi": "libxi6",
-    "xkbcommon": "libxkbcommon0",
-    "SM": "libsm6", "GL": "libgl1", "gomp": "libgomp1",
+    "backend": {"GL": "libgl1", "glib-2.0": "libglib2.0-0"},
+    "bpy": {
+        "Xrender": "libxrender1", "Xxf86vm": "libxxf86vm1", "Xfixes": "libxfixes3", "Xi": "libxi6",
+        "xkbcommon": "libxkbcommon0", "SM": "libsm6", "GL": "libgl1", "gomp": "libgomp1",
+    },
 }  # fmt: skip
 
 #: Names of the environments' folders: nothing else in the cache folder is ever removed.
@@ -66,7 +68,8 @@ def requirements(name: str) -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    return [TORCH, *project["dependencies"], *extras["backend"], *extras["training"], *extras["dev"]]
+    wanted = [requirement for name in ("backend", "training", "footage", "exr", "dev") for requirement in extras[name]]
+    return [TORCH, *project["dependencies"], *wanted]
 
 
 def python_of(folder: Path) -> Path:
@@ -83,8 +86,7 @@ def folder_of(name: str) -> Path:
 
 def environment(name: str) -> Path:
     """The interpreter of the environment `name`, made first when it is not there. Raises SetupError with the remedy."""
-    if name.startswith("bpy-"):
-        _check_system_libraries()
+    _check_system_libraries(name)
     folder, wanted = folder_of(name), requirements(name)
     complete = folder / "complete.json"
     if complete.is_file() and python_of(folder).exists():
@@ -128,13 +130,15 @@ def _make(name: str, folder: Path, wanted: list[str]) -> None:
     print(f"  made in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _check_system_libraries() -> None:
+def _check_system_libraries(name: str) -> None:
     if not sys.platform.startswith("linux"):
         return
-    missing = [package for library, package in SYSTEM_LIBRARIES.items() if ctypes.util.find_library(library) is None]
+    who, libraries = ("Blender", "bpy") if name.startswith("bpy-") else ("OpenCV", "backend")
+    needed = SYSTEM_LIBRARIES[libraries].items()
+    missing = [package for library, package in needed if ctypes.util.find_library(library) is None]
     if missing:
         raise SetupError(
-            f"Blender needs system libraries that are not installed here; on Debian and Ubuntu: "
+            f"{who} needs system libraries that are not installed here; on Debian and Ubuntu: "
             f"sudo apt-get install {' '.join(missing)}"
         )
 
