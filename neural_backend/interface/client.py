@@ -71,6 +71,12 @@ class BackendSession:
         return c is not None and c.ready.is_set() and c.error is None
 
     @property
+    def is_busy(self) -> bool:
+        """Does a request wait for its frame?"""
+        c = self._connection
+        return c is not None and c.error is None and c.is_busy
+
+    @property
     def status(self) -> str:
         """One line for the user interface."""
         c = self._connection

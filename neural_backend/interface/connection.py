@@ -52,6 +52,11 @@ class Connection:
         self._process.send({"type": "hello", "protocol": PROTOCOL})
         self._process.run()
 
+    @property
+    def is_busy(self) -> bool:
+        """Does a request wait for its frame?"""
+        return bool(self._pending)
+
     def request(self, request: RenderRequest, client: str, interactive: bool) -> PendingFrame:
         """Send a request. Raises BackendError when the backend has ended, or there is no room for the frame."""
         width, height = request.camera.width, request.camera.height

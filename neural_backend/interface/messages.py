@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # Blender's start imports this module, and must not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
-from .camera import Camera
+    from .camera import Camera
 
 #: Raised by one with every change of the messages; both sides refuse another version.
 PROTOCOL = 1

@@ -8,9 +8,11 @@ Hands and face are optional; a joint that is absent has confidence 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # Blender's start imports this module for its names, and must not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
 BODY_JOINTS: tuple[str, ...] = (
     "Nose", "Neck", "RShoulder", "RElbow", "RWrist", "LShoulder", "LElbow", "LWrist", "MidHip", "RHip", "RKnee",
@@ -79,6 +81,8 @@ def reorder(
     Returns joints (..., 137, 3) float32 and confidence (..., 137) float32; absent or non-finite joints are 0 with
     confidence 0. Raises ValueError when a name is unknown or appears twice.
     """
+    import numpy as np
+
     given = np.asarray(joints, np.float32)
     unknown = [str(n) for n in names if str(n) not in INDEX]
     if unknown:
@@ -99,6 +103,8 @@ def reorder(
 
 def bone_lengths(joints: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Lengths of the 24 body bones. joints: (..., 137, 3) in any unit; returns (..., 24) in that unit."""
+    import numpy as np
+
     j = np.asarray(joints, np.float64)
     a, b = np.asarray(BODY_BONES).T
     return np.asarray(np.linalg.norm(j[..., a, :] - j[..., b, :], axis=-1))
