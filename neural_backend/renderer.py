@@ -110,6 +110,7 @@ class Renderer:
         started = time.perf_counter()
         seconds = {"avatar": 0.0, "network": 0.0, "textures": 0.0, "compose": 0.0}
         layers: list[Layer] = []
+        shown: list[AvatarInstance] = []
         warnings: list[str] = []
 
         def stage(name: str) -> None:
@@ -124,7 +125,7 @@ class Renderer:
             check_instance(instance)
             avatar = self.avatar(instance.path)
             stage("avatar")
-            crop = crop_of(avatar, instance.joints, instance.confidence, request.camera)
+            crop = crop_of(avatar, instance.joints, instance.confidence, request.camera, request.detail)
             if crop is None:
                 warnings.append(f"{instance.name} is outside the camera's view.")
                 continue
@@ -134,8 +135,9 @@ class Renderer:
             stage("textures")
             if layer is not None:
                 layers.append(layer)
+                shown.append(instance)
         planes = empty_planes(request.planes, request.camera.height, request.camera.width, out)
-        write_layers(layers, planes)
+        write_layers(layers, planes, shown, request.table)
         stage("compose")
         return RenderedFrame(planes, tuple(warnings), seconds)
 
@@ -154,10 +156,16 @@ def check_instance(instance: AvatarInstance) -> None:
         raise BackendError("joints-missing", f"{instance.name} lacks {', '.join(missing)}; map these joints to bones.")
 
 
-def crop_of(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, camera: Camera) -> Camera | None:
-    """The virtual camera of an avatar in a frame; None when it is not in view. joints: (137, 3); confidence: (137,)."""
+def crop_of(
+    avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, camera: Camera, detail: float = 1.0
+) -> Camera | None:
+    """The virtual camera of an avatar in a frame; None when it is not in view.
+
+    joints: (137, 3); confidence: (137,). detail: size of its picture, as a factor of the network's own.
+    """
     scale = float(avatar.scale_of(np.asarray(joints)[None], np.asarray(confidence)[None])[0])
-    return crop_camera(camera, joints, confidence, avatar.config.size, avatar.body_size * scale)
+    height, width = (max(32, round(side * detail / 16) * 16) for side in avatar.config.size)
+    return crop_camera(camera, joints, confidence, (height, width), avatar.body_size * scale)
 
 
 def render_rgba(

@@ -87,7 +87,7 @@ def _top_down(frame: RenderedFrame) -> dict[str, np.ndarray]:
 
 
 def test_planes_have_their_layout_and_agree_with_each_other(files: dict[str, str], renderer: Renderer) -> None:
-    frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"]),)))
+    frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"]),), tuple(PLANES)))
     assert {n: p.shape for n, p in frame.planes.items()} == {n: (HEIGHT, WIDTH, c) for n, c in PLANES.items()}
     assert all(p.dtype == np.float32 and np.isfinite(p).all() for p in frame.planes.values())
     p = _top_down(frame)

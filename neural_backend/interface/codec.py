@@ -17,6 +17,10 @@ from .skeleton import JOINT_COUNT
 MAX_AVATARS = 256
 #: Most rows or columns of a frame.
 MAX_SIDE = 16384
+#: Most steps of a colour table along one axis.
+MAX_TABLE = 65
+#: Least and most size of the network's picture, as a factor of its own.
+DETAIL_RANGE = (0.25, 4.0)
 
 
 def request_to_plain(request: RenderRequest) -> dict[str, Any]:
@@ -38,10 +42,15 @@ def request_to_plain(request: RenderRequest) -> dict[str, Any]:
                 "name": str(avatar.name),
                 "joints": np.asarray(avatar.joints, np.float32),
                 "confidence": np.asarray(avatar.confidence, np.float32),
+                "gain": [float(g) for g in avatar.gain],
+                "index": int(avatar.index),
+                "matte": int(avatar.matte),
             }
             for avatar in request.avatars
         ],
         "planes": list(request.planes),
+        "table": None if request.table is None else np.asarray(request.table, np.float32),
+        "detail": float(request.detail),
     }
 
 
@@ -64,7 +73,13 @@ def request_from_plain(plain: Mapping[str, Any]) -> RenderRequest:
             raise ValueError(f"planes {planes}")
         if len(plain["avatars"]) > MAX_AVATARS:
             raise ValueError(f"{len(plain['avatars'])} avatars in one frame, at most {MAX_AVATARS} are drawn")
-        return RenderRequest(camera, tuple(_avatar(a) for a in plain["avatars"]), planes)
+        low, high = DETAIL_RANGE
+        detail = float(plain["detail"])
+        if not low <= detail <= high:
+            raise ValueError(f"detail {detail}, from {low} to {high} is possible")
+        return RenderRequest(
+            camera, tuple(_avatar(a) for a in plain["avatars"]), planes, _table(plain["table"]), detail
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BackendError(
             "bad-request",
@@ -81,13 +96,32 @@ def _avatar(plain: Mapping[str, Any]) -> AvatarInstance:
         raise ValueError(
             f"joints {joints.shape} and confidence {confidence.shape}, not ({JOINT_COUNT}, 3) and ({JOINT_COUNT},)"
         )
+    gain = tuple(float(g) for g in plain["gain"])
+    if len(gain) != 3 or not all(0 <= g < np.inf for g in gain):
+        raise ValueError(f"gain {gain}, not three factors")
+    index, matte = int(plain["index"]), int(plain["matte"])
+    if not 0 <= matte < 2**32:
+        raise ValueError(f"matte {matte} has more than 32 bits")
     counts = ~(confidence <= 0)  # what is not a number counts, for the renderer to refuse it
     return AvatarInstance(
         str(plain["path"]),
         name,
         np.where(counts[:, None], joints, np.float32(0)),
         np.where(counts, confidence, np.float32(0)),
+        gain,
+        index,
+        matte,
     )
+
+
+def _table(plain: Any) -> npt.NDArray[np.float32] | None:
+    if plain is None:
+        return None
+    table: npt.NDArray[np.float32] = np.asarray(plain, np.float32)
+    steps = table.shape[0] if table.ndim else 0
+    if table.shape != (steps, steps, steps, 3) or not 2 <= steps <= MAX_TABLE or not np.isfinite(table).all():
+        raise ValueError(f"a colour table of shape {table.shape}, or not finite")
+    return table
 
 
 def error_to_plain(error: BackendError) -> dict[str, str]:
