@@ -66,13 +66,13 @@ def _joints(survey: Survey) -> list[Finding]:
     data, out = survey.dataset, []
     unusable = np.flatnonzero(~data.usable)
     if unusable.size:
-        share = unusable.size / len(data.usable)
-        out.append(Finding(share > 0.5, f"{_count(unusable.size, 'row')} of {len(data.usable)} cannot be used, the trunk "
-                                        f"was not found there: {_rows(unusable)}."))  # fmt: skip
+        lost = f"{_count(unusable.size, 'row')} of {len(data.usable)} cannot be used"
+        text = f"{lost}, the trunk was not found there: {_rows(unusable)}."
+        out.append(Finding(unusable.size > 0.5 * len(data.usable), text))
     far = np.abs(data.joints) > 1000
     if far.any():
-        out.append(Finding(True, f"joints.npz holds places over 1 km away in {_count(int(far.any((1, 2)).sum()), 'row')}; "
-                                 "joints are metres."))  # fmt: skip
+        rows = _rows(np.flatnonzero(far.any((1, 2))))
+        out.append(Finding(True, f"joints.npz holds places over 1 km away in {rows}; joints are metres."))
     for c, name in enumerate(data.camera_names):
         wanted = survey.expected[:, c] & data.usable
         behind = np.flatnonzero(
@@ -96,10 +96,11 @@ def _bones(survey: Survey) -> list[Finding]:
         wrong = rows[known & (np.abs(lengths[:, i] - median) > max(BONE_SHARE * median, BONE_METRES))]
         if wrong.size:
             many = wrong.size > MANY * int(known.sum())
-            out.append(Finding(many, f"The {name} is {median:.2f} m long, but over {BONE_SHARE:.0%} and "
-                       f"{BONE_METRES * 100:.0f} cm longer or shorter in {_count(wrong.size, 'row')}: {_rows(wrong)}."))  # fmt: skip
+            limit = f"over {BONE_SHARE:.0%} and {BONE_METRES * 100:.0f} cm longer or shorter"
+            where = f"in {_count(wrong.size, 'row')}: {_rows(wrong)}"
+            out.append(Finding(many, f"The bone '{name}' is {median:.2f} m long, but {limit} {where}."))
         if median < 0.02 or median > 1.2:
-            out.append(Finding(True, f"The {name} is {median:.2f} m long; joints are metres."))
+            out.append(Finding(True, f"The bone '{name}' is {median:.2f} m long; joints are metres."))
     return out
 
 
@@ -109,8 +110,9 @@ def _cameras(survey: Survey) -> list[Finding]:
     shares = _medians(usable)
     for c, name in enumerate(data.camera_names):
         if shares[c] < INSIDE:
-            out.append(Finding(True, f"{name} disagrees with the joints: only {shares[c]:.0%} of the body's joints lie in "
-                               "its masks (middle picture); its calibration, its timing or its masks are wrong."))  # fmt: skip
+            share = f"only {shares[c]:.0%} of the body's joints lie in its masks (middle picture)"
+            why = "its calibration, its timing or its masks are wrong"
+            out.append(Finding(True, f"{name} disagrees with the joints: {share}; {why}."))
         astray = np.flatnonzero(usable[:, c] < 0.5)
         if astray.size and shares[c] >= INSIDE:
             out.append(Finding(False, f"{name}: over half of the body's joints lie outside the mask in "
@@ -121,8 +123,8 @@ def _cameras(survey: Survey) -> list[Finding]:
         for c, name in enumerate(data.camera_names):
             others = [apart[i] for i in range(len(apart)) if i != c and np.isfinite(apart[i])]
             if np.isfinite(apart[c]) and apart[c] > APART and others and apart[c] > 2 * min(others):
-                out.append(Finding(True, f"{name} disagrees with the other cameras: its joints lie "
-                           f"{apart[c] * heights[c]:.0f} px from where they were found; calibrate it again."))  # fmt: skip
+                off = f"its joints lie {apart[c] * heights[c]:.0f} px from where they were found"
+                out.append(Finding(True, f"{name} disagrees with the other cameras: {off}; calibrate it again."))
     return out
 
 

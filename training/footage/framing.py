@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d, minimum_filter1d
 
+from .optics import to_rays
 from .records import CalibratedCamera
 
 Array = npt.NDArray[np.float64]
@@ -32,8 +33,11 @@ _FAINT = 6
 
 @dataclass(frozen=True)
 class Framing:
-    """The windows of one camera. size: side of the stored pictures, pixels. K: (T, 3, 3) intrinsics of each.
-    filmed: (T, 4) float32 box x0, y0, x1, y1 in stored pixels that the camera filmed; outside it there is no picture."""
+    """The windows of one camera.
+
+    size: side of the stored pictures, pixels. K: (T, 3, 3) intrinsics of each. filmed: (T, 4) float32 box x0, y0, x1, y1
+    in stored pixels that the camera filmed; outside it there is no picture.
+    """
 
     size: int
     K: Array
@@ -42,16 +46,8 @@ class Framing:
 
 def undistort(camera: CalibratedCamera, points: npt.ArrayLike) -> Array:
     """Pixels (..., 2) of the filmed picture to those of the perfect lens with the same K."""
-    given = np.asarray(points, np.float64)
-    if not camera.distortion or not given.size:
-        return given.copy()
-    K, flat = camera.camera.K, given.reshape(-1, 1, 2)
-    if camera.fisheye:
-        out = cv2.fisheye.undistortPoints(flat, K, np.array(camera.distortion[:4]), R=np.eye(3), P=K)
-    else:
-        criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-10)
-        out = cv2.undistortPointsIter(flat, K, np.array(camera.distortion), np.eye(3), K, criteria)
-    return np.asarray(out, np.float64).reshape(given.shape)
+    rays, K = to_rays(points, camera), camera.camera.K
+    return np.asarray(rays @ K[:2, :2].T + K[:2, 2])
 
 
 def undistort_box(camera: CalibratedCamera, box: npt.ArrayLike) -> Array:

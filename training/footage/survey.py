@@ -32,8 +32,8 @@ _BATCH = 32
 class Making:
     """What only the making of a dataset could see (its quality.npz), T rows by C cameras.
 
-    reprojection: (T, C, 137) pixels of the film, NaN where no joint was detected. detected: (T, C, 3) share of the body's,
-    hands' and face's joints that the pose model found. offsets: (C,) frames by which a camera was out of step.
+    reprojection: (T, C, 137) pixels of the film, NaN where no joint was detected. detected: (T, C, 3) share of the
+    body's, hands' and face's joints that the pose model found. offsets: (C,) frames by which a camera was out of step.
     """
 
     reprojection: Floats

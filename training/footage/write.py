@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing a dataset, version 1 (docs/dataset.md): pictures cut from the film, joints, cameras, and what is known of both."""
+"""Writing a dataset, version 1 (docs/dataset.md): pictures cut from the film, joints, cameras, and frames.npz."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def write_frames(
 def write_cameras(
     folder: Path, cameras: Sequence[CalibratedCamera], framings: Sequence[Framing], heldout: Sequence[str], credit: str
 ) -> None:
-    """cameras.json. K of a camera is the middle one of its pictures, for people; the pictures' own are in frames.npz."""
+    """cameras.json. K of a camera is the middle one of its pictures', for people; each picture's is in frames.npz."""
     entries = []
     for camera, framing in zip(cameras, framings, strict=True):
         middle = framing.K[np.argsort(framing.K[:, 0, 0])[len(framing.K) // 2]]
