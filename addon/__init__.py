@@ -9,9 +9,9 @@ from types import ModuleType
 
 def _modules() -> tuple[ModuleType, ...]:
     """Modules with classes, in the order of registration."""
-    from . import engine, operators, preferences, properties, ui
+    from . import batch, engine, operators, preferences, properties, ui
 
-    return preferences, properties, operators, engine, ui
+    return preferences, properties, operators, engine, ui, batch
 
 
 def register() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..neural_backend.interface.messages import BackendError, RenderRequest
-from . import backdrop, passes, scene, session
+from . import backdrop, batch, passes, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
@@ -117,4 +117,6 @@ def _watch(engine: Any) -> Callable[[], bool]:
 def tell(engine: Any, level: str, message: str, details: str = "") -> None:
     """Report a sentence to the user, and with its details to the log."""
     engine.report({level}, message)
+    if level == "ERROR":
+        batch.frame_failed()
     session.log("\n".join(filter(None, (f"{level}: {message}", details))))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..neural_backend.interface.client import BackendSession
 from ..neural_backend.interface.messages import BackendError
+from . import batch
 from .preferences import PACKAGE, preferences
 
 PYTHON_VARIABLE = "NEURAL_AVATAR_PYTHON"
@@ -82,20 +83,20 @@ def is_ready() -> bool:
 
 def python() -> str:
     """The Python that runs the backend: the environment variable's, so that farm nodes need no preferences, then the
-    preferences'."""
-    chosen = os.environ.get(PYTHON_VARIABLE, "").strip() or preferences().python.strip()
+    file's where files may run programs, then the preferences'."""
+    chosen = os.environ.get(PYTHON_VARIABLE, "").strip() or batch.python() or preferences().python.strip()
     if not chosen:
         raise BackendError(
             "backend-no-python",
             "No Python for the renderer is chosen: set one that has PyTorch in the Neural Avatar preferences, or in "
-            f"the environment variable {PYTHON_VARIABLE}.",
+            f"the environment variable {PYTHON_VARIABLE}." + batch.hint(),
         )
     return os.path.abspath(os.path.expanduser(bpy.path.abspath(chosen)))
 
 
 def device() -> str:
     """'auto', 'cpu', 'cuda', 'cuda:1', 'mps'…"""
-    return os.environ.get(DEVICE_VARIABLE, "").strip() or preferences().device.strip() or "auto"
+    return os.environ.get(DEVICE_VARIABLE, "").strip() or batch.device() or preferences().device.strip() or "auto"
 
 
 def log_path() -> Path:
