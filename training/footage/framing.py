@@ -35,8 +35,8 @@ _FAINT = 6
 class Framing:
     """The windows of one camera.
 
-    size: side of the stored pictures, pixels. K: (T, 3, 3) intrinsics of each. filmed: (T, 4) float32 box x0, y0, x1, y1
-    in stored pixels that the camera filmed; outside it there is no picture.
+    size: side of the stored pictures, pixels. K: (T, 3, 3) intrinsics of each. filmed: (T, 4) float32 box x0, y0, x1,
+    y1 in stored pixels that the camera filmed; outside it there is no picture.
     """
 
     size: int
