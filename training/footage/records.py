@@ -78,7 +78,8 @@ class Reconstruction:
     motion: T rows. cameras: C cameras as refined (lens included). frames: (T, C) int64, the row of each camera's
     Detections that was filmed at each row of the motion; -1 for none. reprojection: (T, C, 137) float32 pixels of the filmed
     picture between the projected joint and the detection, NaN where there was no detection of confidence over 0.5 or no
-    joint. offsets: C frames by which each camera was found out of step.
+    joint. offsets: C frames by which each camera was found out of step. notes: sentences for people about what was found or
+    assumed.
     """
 
     motion: Motion
@@ -86,3 +87,4 @@ class Reconstruction:
     frames: npt.NDArray[np.int64]
     reprojection: Floats
     offsets: tuple[float, ...]
+    notes: tuple[str, ...] = ()
