@@ -27,15 +27,22 @@ NPZ_ERRORS = (ValueError, KeyError, OSError, EOFError, RuntimeError, MemoryError
 class Clip:
     """A motion seen by a moving camera.
 
-    joints: (T, 137, 3) float32, world metres. confidence: (T, 137) float32 in 0..1, 0 where a joint is absent.
-    cameras: one per frame.
-    fps: frames per second.
+    joints: (T, 137, 3) float32, world. confidence: (T, 137) float32 in 0..1, 0 where a joint is absent. cameras: one
+    per frame. fps: frames per second. numbers: (T,) int, what each frame is called. visible: (T,), whether the person
+    is there at all. gain: (T, 3), factors of scene-linear red, green and blue. detail: size of the network's picture,
+    as a factor of its own. name: of the clip, for people. avatar: where its avatar file was, '' when nobody said.
     """
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     cameras: tuple[Camera, ...]
     fps: float
+    numbers: tuple[int, ...]
+    visible: npt.NDArray[np.bool_]
+    gain: npt.NDArray[np.float64]
+    detail: float = 1.0
+    name: str = ""
+    avatar: str = ""
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -44,9 +51,11 @@ class Clip:
 def read_clip(path: Path) -> Clip:
     """Read and check a clip.
 
-    Fields: joints (T, J, 3) world metres; names (J) joint names; K (T, 3, 3) pixels, R (T, 3, 3) and t (T, 3) world to
-    camera, OpenCV axes; width, height; optional confidence (T, J), fps, orthographic_scale (world units across the
-    larger side). K, R and t of a camera that stands still may be given once, without T.
+    Fields: joints (T, J, 3) world; names (J) joint names; K (T, 3, 3) pixels, R (T, 3, 3) and t (T, 3) world to camera,
+    OpenCV axes; width, height. Optional: confidence (T, J), fps, frames (T) whole numbers that rise, visible (T),
+    orthographic (T; where true, K[0, 0] and K[1, 1] are pixels per world unit), near (T) world units, gain (T, 3),
+    detail, name, avatar, and orthographic_scale (T), world units across the larger side. K, R, t, near, gain, visible,
+    orthographic and orthographic_scale may be given once, without T.
 
     Raises BackendError 'clip-missing' or 'clip-corrupt'.
     """
@@ -71,7 +80,9 @@ def read_clip(path: Path) -> Clip:
     frames, count = joints.shape[:2]
     if len(names) != count:
         raise BackendError("clip-corrupt", f"{path}: there are {len(names)} names for {count} joints.")
+    visible = _each(path, fields, "visible", frames, True).astype(bool)
     confidence = get("confidence", (frames, count)) if "confidence" in fields else np.ones((frames, count))
+    confidence = np.where(visible[:, None], confidence, 0)
     _check_finite(path, "confidence", confidence)
     joints = _numbers(path, "joints", joints)
     bad = np.argwhere((confidence > 0) & ~np.isfinite(joints).all(-1))
@@ -88,14 +99,26 @@ def read_clip(path: Path) -> Clip:
         )
     except ValueError as error:
         raise BackendError("clip-corrupt", f"{path}: {error}.") from error
-    absent = np.argwhere(ordered_confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] <= 0)
+    required = ordered_confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]]
+    absent = np.argwhere((required <= 0) & visible[:, None])
     if len(absent):
         frame, joint = absent[0]
         raise BackendError(
             "clip-corrupt",
             f"{path}: frame {frame} has no {REQUIRED_JOINTS[joint]}; every frame needs {', '.join(REQUIRED_JOINTS)}.",
         )
-    return Clip(ordered, ordered_confidence, _cameras(path, fields, frames, get), _scalar(path, fields, "fps", 24.0))
+    return Clip(
+        ordered,
+        ordered_confidence,
+        _cameras(path, fields, frames, get),
+        fps=_scalar(path, fields, "fps", 24.0),
+        numbers=_frame_numbers(path, fields, frames),
+        visible=visible,
+        gain=_gain(path, fields, frames),
+        detail=_scalar(path, fields, "detail", 1.0),
+        name=_text(fields, "name") or path.stem,
+        avatar=_text(fields, "avatar"),
+    )
 
 
 def _fields(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -129,7 +152,12 @@ def _cameras(path: Path, fields: dict[str, Any], frames: int, get: Any) -> tuple
             f"{path}: pictures of {width} x {height} pixels are too large, at most {MAX_SIDE} a side are possible.",
         )
     if "orthographic_scale" not in fields:
-        return _checked(path, (Camera(K[i], R[i], t[i], width, height) for i in range(frames)))
+        flat = _each(path, fields, "orthographic", frames, False).astype(bool)
+        near = _each(path, fields, "near", frames, 1e-3)
+        return _checked(
+            path,
+            (Camera(K[i], R[i], t[i], width, height, bool(flat[i]), max(float(near[i]), 0)) for i in range(frames)),
+        )
     scales = _numbers(path, "orthographic_scale", fields["orthographic_scale"])
     if scales.shape not in ((), (1,), (frames,)) or not (np.isfinite(scales) & (scales > 0)).all():
         raise BackendError(
@@ -151,6 +179,36 @@ def _checked(path: Path, cameras: Iterable[Camera]) -> tuple[Camera, ...]:
             raise BackendError("clip-corrupt", f"{path}: the camera of frame {i} is impossible: {error}.") from error
         out.append(camera)
     return tuple(out)
+
+
+def _each(path: Path, fields: dict[str, Any], name: str, frames: int, default: float) -> npt.NDArray[np.float64]:
+    """A number (or truth value) for each frame, from one for all or from one for each."""
+    value = np.asarray(fields.get(name, default))
+    value = _numbers(path, name, value.astype(np.uint8) if value.dtype.kind == "b" else value)
+    if value.shape not in ((), (1,), (frames,)) or not np.isfinite(value).all():
+        raise BackendError("clip-corrupt", f"{path}: '{name}' must be one number, or one for each frame.")
+    return np.broadcast_to(value, (frames,))
+
+
+def _frame_numbers(path: Path, fields: dict[str, Any], frames: int) -> tuple[int, ...]:
+    if "frames" not in fields:
+        return tuple(range(frames))
+    value = fields["frames"]
+    if value.dtype.kind not in "iu" or value.shape != (frames,) or (np.diff(value.astype(np.int64)) <= 0).any():
+        raise BackendError("clip-corrupt", f"{path}: 'frames' must be whole numbers that rise, one for each frame.")
+    return tuple(int(n) for n in value)
+
+
+def _gain(path: Path, fields: dict[str, Any], frames: int) -> npt.NDArray[np.float64]:
+    value = _numbers(path, "gain", np.asarray(fields.get("gain", np.ones(3))))
+    if value.shape not in ((3,), (frames, 3)) or not (np.isfinite(value) & (value >= 0)).all():
+        raise BackendError("clip-corrupt", f"{path}: 'gain' must be three numbers from 0 on, or three for each frame.")
+    return np.broadcast_to(value, (frames, 3))
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return str(value.item()) if value is not None and value.dtype.kind == "U" and value.size == 1 else ""
 
 
 def _scalar(path: Path, fields: dict[str, Any], name: str, default: float) -> float:
