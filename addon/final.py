@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..neural_backend.interface.messages import BackendError, RenderRequest
-from . import backdrop, batch, passes, scene, session
+from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
+from . import backdrop, batch, matte, motion_blur, passes, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
+    from ..neural_backend.interface.camera import Camera
     from ..neural_backend.interface.client import PendingFrame, SharedFrame
+
+#: What is seen at a moment: through which camera, and whom.
+Shot = tuple["Camera", tuple[AvatarInstance, ...]]
 
 #: One client for all final renders: Blender renders one frame at a time, and the memory of its frames is used again.
 CLIENT = "final"
@@ -47,10 +52,10 @@ def render(engine: Any, depsgraph: Any) -> None:
 
 
 def _render(engine: Any, depsgraph: Any, region: Region) -> None:
-    view = scene.active_camera(depsgraph, engine.camera_override, region)
-    people = scene.avatar_instances(depsgraph)
+    shots = _shots(engine, depsgraph, region)
+    view, people = shots[len(shots) // 2]
     layer, size = depsgraph.view_layer, (region.width, region.height)
-    box = scene.visible_box(view, people)
+    box = _union([found for shot in shots if (found := scene.visible_box(*shot)) is not None])
     if box is None:
         if people:
             who = ", ".join(f"'{p.name}'" for p in people)
@@ -65,16 +70,62 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
         box = Region(0, 0, *size)
-    part = view.crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
     wanted = tuple(p.plane for p in passes.active_passes(layer) if p.name != passes.COMPOSITE)
-    request = RenderRequest(part, people, wanted)
-    asked = ask(request)
+    moving = tuple(name for name in wanted if name in ("depth", *motion_blur.AVERAGED) or name.startswith("crypto"))
+
+    def request(shot: Shot, planes: tuple[str, ...]) -> RenderRequest:
+        part = shot[0].crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
+        return scene.request(part, shot[1], planes, depsgraph.scene_eval)
+
+    first = request((view, people), wanted)
+    asked = ask(first)
     # The backend draws the people while the backdrop is drawn here.
     behind = backdrop.render(depsgraph, engine.camera_override, region)
-    with collect(engine, request, asked) as frame:
+    if matte.passes_of(layer):
+        matte.write_metadata(engine, layer.name, (p.name for p in people))
+    with collect(engine, first, asked) as frame:
         for warning in frame.warnings:
             tell(engine, "WARNING", warning)
-        passes.write(engine, layer.name, size, box, frame.planes, behind)
+        if len(shots) == 1:
+            passes.write(engine, layer.name, size, box, frame.planes, behind)
+            return
+        mean = motion_blur.Mean(frame.planes, (p.matte for p in people))
+    for i, shot in enumerate(shots):
+        if i != len(shots) // 2:
+            engine.update_progress((i + 1) / len(shots))
+            more = request(shot, moving)
+            with collect(engine, more, ask(more)) as frame:
+                mean.add(frame.planes)
+    passes.write(engine, layer.name, size, box, mean.result(), behind)
+
+
+def _shots(engine: Any, depsgraph: Any, region: Region) -> list[Shot]:
+    """What is seen at each moment of the shutter time, just one without motion blur."""
+    moments = motion_blur.moments(depsgraph.scene_eval)
+    if len(moments) == 1:
+        return [_shot(engine, depsgraph, region)]
+    frame, subframe = depsgraph.scene_eval.frame_current, depsgraph.scene_eval.frame_subframe
+    shots = []
+    try:
+        for moment in moments:
+            whole = math.floor(frame + subframe + moment)
+            engine.frame_set(whole, frame + subframe + moment - whole)
+            shots.append(_shot(engine, depsgraph, region))
+    finally:
+        engine.frame_set(frame, subframe)
+    return shots
+
+
+def _shot(engine: Any, depsgraph: Any, region: Region) -> Shot:
+    return scene.active_camera(depsgraph, engine.camera_override, region), scene.avatar_instances(depsgraph)
+
+
+def _union(boxes: list[Region]) -> Region | None:
+    """The smallest region that holds all."""
+    if not boxes:
+        return None
+    x, y = min(b.x for b in boxes), min(b.y for b in boxes)
+    return Region(x, y, max(b.x + b.width for b in boxes) - x, max(b.y + b.height for b in boxes) - y)
 
 
 def ask(request: RenderRequest) -> PendingFrame:

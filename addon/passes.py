@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.messages import EMPTY_DEPTH
+from . import matte
 from .camera import Region
 
 Plane = npt.NDArray[np.float32]
@@ -42,6 +43,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("Part", "part", 1, "X", "VALUE"),
     Pass("UV", "uv", 3, "UVA", "VECTOR"),
     Pass(COMPOSITE, "composite", 4, "RGBA", "COLOR"),
+    Pass("IndexOB", "index", 1, "X", "VALUE"),
+    *(Pass(f"{matte.LAYER}{i:02d}", f"crypto{i}", 4, "RGBA", "COLOR") for i in range(matte.MOST_PASSES)),
 )
 
 #: A tile costs twice what the whole result costs for the same pixels: from this share of the picture on, no tile is
@@ -53,8 +56,13 @@ _SEEN = 1 / 1024
 
 
 def active_passes(view_layer: bpy.types.ViewLayer) -> tuple[Pass, ...]:
-    """The passes of a view layer; depth is there when the view layer asks for it."""
-    return tuple(p for p in PASSES if p.name != "Depth" or view_layer.use_pass_z)
+    """The passes of a view layer; depth, object index and mattes are there when the view layer asks for them."""
+    left_out = {f"crypto{i}" for i in range(matte.passes_of(view_layer), matte.MOST_PASSES)}
+    if not view_layer.use_pass_z:
+        left_out.add("depth")
+    if not view_layer.use_pass_object_index:
+        left_out.add("index")
+    return tuple(p for p in PASSES if p.plane not in left_out)
 
 
 def register(engine: Any, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:

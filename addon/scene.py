@@ -10,9 +10,11 @@ import bpy
 import numpy as np
 
 from ..neural_backend.interface.camera import Camera
-from ..neural_backend.interface.messages import AvatarInstance, BackendError
+from ..neural_backend.interface.codec import DETAIL_RANGE
+from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from ..neural_backend.interface.skeleton import INDEX, SIZE_BONES
-from . import avatars, camera, joints
+from . import avatars, camera, joints, look, matte, proportions
+from .render_settings import settings
 
 #: Flesh, hair and clothes reach this far beyond the joints, as a share of the summed lengths of trunk and limbs;
 #: fingers further.
@@ -27,8 +29,11 @@ def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ..
         if obj is None or not avatars.carries_avatar(obj) or (instance.is_instance and not instance.show_self):
             continue
         path = avatars.absolute_path(obj)
-        points, confidence = joints.world_joints(obj, avatars.header(path), np.array(instance.matrix_world))
-        found.append(AvatarInstance(path, obj.name, points, confidence))
+        header, place = avatars.header(path), np.array(instance.matrix_world)
+        points, confidence = joints.world_joints(obj, header, place)
+        points = proportions.fitted(obj, header, points, confidence, place, depsgraph.scene_eval)
+        name = obj.original.name
+        found.append(AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name)))
     return tuple(found)
 
 
@@ -43,6 +48,15 @@ def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | N
             "no-camera", f"Scene '{scene.name}' has no camera: add one, or make one active with Ctrl+Numpad 0."
         )
     return camera.convert(obj.evaluated_get(depsgraph), depsgraph, region)
+
+
+def request(
+    view: Camera, people: Sequence[AvatarInstance], planes: Sequence[str], scene: Any, detail: float = 1.0
+) -> RenderRequest:
+    """A request in a scene's own look and quality. detail: a factor of the quality, for a preview."""
+    low, high = DETAIL_RANGE
+    quality = min(max(settings(scene).quality * detail, low), high)
+    return RenderRequest(view, tuple(people), tuple(planes), look.table(scene), quality)
 
 
 def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region | None:
