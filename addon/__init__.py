@@ -9,9 +9,9 @@ from types import ModuleType
 
 def _modules() -> tuple[ModuleType, ...]:
     """Modules with classes, in the order of registration."""
-    from . import batch, engine, look, operators, preferences, properties, proportions, render_settings, ui
+    from . import batch, engine, look, operators, overlay, preferences, properties, proportions, render_settings, ui
 
-    return preferences, properties, render_settings, operators, engine, ui, batch, look, proportions
+    return preferences, properties, render_settings, operators, engine, overlay, ui, batch, look, proportions
 
 
 def register() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import bpy
 
-from . import final, passes
+from . import final, passes, viewport
 
 
 class NeuralAvatarEngine(bpy.types.RenderEngine):
@@ -29,6 +29,12 @@ class NeuralAvatarEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:  # type: ignore[override]
         final.render(self, depsgraph)
+
+    def view_update(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
+        """The scene has changed; the drawing that follows looks for itself."""
+
+    def view_draw(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
+        viewport.draw_engine(context, depsgraph)
 
 
 CLASSES = (NeuralAvatarEngine,)

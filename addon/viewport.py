@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The previews of Blender's 3D views: one for each region, one timer for all, which runs only while something is to
+come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import bpy
+import numpy as np
+from bpy.app.handlers import persistent
+
+from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
+from . import backdrop, draw, plate, scene, session
+from .preview import Pending, Preview
+from .preview_picture import Box, Cache, Picture, Wish, place
+from .preview_view import View, depth_terms, make_wish
+
+cache = Cache()
+
+
+@dataclass
+class Viewed:
+    """A region and its preview. people_error: what kept the scene from being read. own: milliseconds of the last
+    drawing that were ours."""
+
+    name: str
+    preview: Preview
+    upload: draw.Upload | None = None
+    people_error: BackendError | None = None
+    own: float = 0.0
+    drawn_at: float = 0.0
+    wish: Wish | None = None
+
+
+@dataclass
+class _State:
+    views: dict[int, Viewed] = field(default_factory=dict)
+    #: Counts changes of the scene: while it stays the same, so do the joints.
+    generation: int = 0
+    people: dict[tuple[int, str, str], tuple[AvatarInstance, ...] | BackendError] = field(default_factory=dict)
+    number: int = 0
+
+
+_state = _State()
+
+
+# --- what a view shows -----------------------------------------------------------------------------------------------
+
+
+def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
+    """The avatars of an evaluated scene; read once for each change of it. Raises BackendError."""
+    key = _state.generation, depsgraph.scene.name_full, depsgraph.view_layer.name
+    found = _state.people.get(key)
+    if found is None:
+        if any(k[0] != _state.generation for k in _state.people):
+            _state.people.clear()
+        try:
+            found = scene.avatar_instances(depsgraph) if anybody() else ()
+        except BackendError as error:
+            found = error
+        _state.people[key] = found
+    if isinstance(found, BackendError):
+        raise found
+    return found
+
+
+def anybody() -> bool:
+    """Does any armature carry an avatar? Spares scenes without one the walk over all their objects."""
+    return any(
+        obj.type == "ARMATURE" and obj.neural_avatar.avatar_path for obj in bpy.data.objects if obj.type == "ARMATURE"
+    )
+
+
+def _visible(person: AvatarInstance, context: Any) -> bool:
+    """Is a person shown in this view? Local view and hidden collections are a view's own."""
+    obj = context.scene.objects.get(person.name)
+    return obj is None or obj.visible_in_viewport_get(context.space_data)
+
+
+def view_of(context: Any) -> View:
+    """The view that is being drawn."""
+    region, data = context.region, context.region_data
+    return View(
+        region.width,
+        region.height,
+        np.array(data.window_matrix, np.float64),
+        np.array(data.view_matrix, np.float64),
+        border(context),
+    )
+
+
+def camera_frame(context: Any) -> tuple[float, float, float, float] | None:
+    """The camera's frame in pixels of the view (x0, y0, x1, y1), None outside a camera view."""
+    data, camera = context.region_data, context.space_data.camera or context.scene.camera
+    if data.view_perspective != "CAMERA" or camera is None or camera.type != "CAMERA":
+        return None
+    corners = camera.data.view_frame(scene=context.scene)
+    to_view = np.array(data.window_matrix @ data.view_matrix @ camera.matrix_world.normalized())
+    flat = np.array([to_view @ (*corner, 1.0) for corner in corners])
+    places = (flat[:, :2] / flat[:, 3:] + 1) / 2 * (context.region.width, context.region.height)
+    (x0, y0), (x1, y1) = places.min(0), places.max(0)
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def border(context: Any) -> Box | None:
+    """The render border in pixels of the view, None where there is none."""
+    width, height = context.region.width, context.region.height
+    frame = camera_frame(context)
+    if frame is not None and context.scene.render.use_border:
+        limits, (x0, y0, x1, y1) = context.scene.render, frame
+    elif frame is None and context.space_data.use_render_border:
+        limits, (x0, y0, x1, y1) = context.space_data, (0.0, 0.0, float(width), float(height))
+    else:
+        return None
+    left, right = (x0 + (x1 - x0) * v for v in (limits.border_min_x, limits.border_max_x))
+    low, high = (y0 + (y1 - y0) * v for v in (limits.border_min_y, limits.border_max_y))
+    left, low = max(round(left), 0), max(round(low), 0)
+    return Box(left, low, max(min(round(right), width) - left, 0), max(min(round(high), height) - low, 0))
+
+
+def viewed(context: Any) -> Viewed:
+    """The preview of the region that is being drawn."""
+    key = context.region.as_pointer()
+    found = _state.views.get(key)
+    if found is None:
+        _state.number += 1
+        name = f"view {_state.number}"
+
+        def ask(request: RenderRequest) -> Pending:
+            return session.session().request(request, name, interactive=True)
+
+        found = _state.views[key] = Viewed(name, Preview(ask, cache))
+    return found
+
+
+def known(context: Any) -> Viewed | None:
+    """The preview of the region that is being drawn, None where nothing was ever shown."""
+    return _state.views.get(context.region.as_pointer())
+
+
+def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) -> Viewed | None:
+    """Draw the avatars into the view that is being drawn; returns its preview, None where there is nobody.
+
+    hidden_by_scene: compare with the scene's depth.
+    """
+    started = time.perf_counter()
+    settings = context.scene.neural_avatar_preview
+    try:
+        people = tuple(p for p in people_of(depsgraph) if _visible(p, context))
+    except BackendError as error:
+        view = viewed(context)
+        view.people_error, view.wish = error, None
+        return view
+    if not people and context.region.as_pointer() not in _state.views:
+        return None
+    view, seen = viewed(context), view_of(context)
+    view.people_error = None
+    wish = view.wish = make_wish(seen, people)
+    preview = view.preview
+    preview.paused = settings.pause
+    cache.capacity = settings.cache_megabytes << 20
+    _draw(view, preview.look(wish), wish, seen, hidden_by_scene)
+    if preview.wait_seconds() is not None:
+        _wake()
+    view.drawn_at = time.monotonic()
+    view.own = (time.perf_counter() - started) * 1e3
+    return view if people else None
+
+
+def _draw(view: Viewed, shown: Picture | None, wish: Wish, seen: View, hidden_by_scene: bool) -> None:
+    where = place(shown, wish) if shown is not None else None
+    if shown is None or where is None:
+        view.upload = None
+        return
+    if view.upload is None or view.upload.picture is not shown:
+        view.upload = draw.Upload(shown)
+    at, grow = where
+    terms = depth_terms(seen) if hidden_by_scene else None
+    draw.picture(view.upload, at, (seen.width, seen.height), terms, grow, wish.back)
+
+
+def draw_engine(context: Any, depsgraph: bpy.types.Depsgraph) -> None:
+    """The Rendered view of our own engine: film colour and avatars, scene-linear; Blender applies the display
+    transform after it."""
+    size = context.region.width, context.region.height
+    clip = border(context) or Box(0, 0, *size)
+    framed = camera_frame(context)
+    color = backdrop.film_color(depsgraph.scene_eval)
+    # In a camera view Blender itself draws the plates, under what is transparent.
+    if color is not None and not (framed is not None and plate.background_pictures(context.scene.camera)):
+        draw.fill((*color, 1.0), (clip.x, clip.y, clip.width, clip.height), size)
+    show(context, depsgraph, hidden_by_scene=False)
+
+
+# --- what happens between two drawings -------------------------------------------------------------------------------
+
+
+def regions() -> Iterator[Any]:
+    """Every 3D view's main region in every window."""
+    manager = bpy.context.window_manager
+    for window in manager.windows if manager is not None else ():
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                yield from (region for region in area.regions if region.type == "WINDOW")
+
+
+def redraw() -> None:
+    """Have every 3D view drawn again."""
+    for region in regions():
+        region.tag_redraw()
+
+
+def _wake() -> None:
+    if not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
+
+
+def _tick() -> float | None:
+    """Look after every view; called by Blender's timer, outside of any drawing. None ends the timer."""
+    there = {region.as_pointer(): region for region in regions()}
+    for key in [k for k in _state.views if k not in there]:
+        _close(_state.views.pop(key))
+    waits = []
+    for key, view in _state.views.items():
+        if view.people_error is None and view.preview.poll():
+            there[key].tag_redraw()
+        seconds = view.preview.wait_seconds()
+        if seconds is not None:
+            waits.append(seconds)
+    return max(min(waits), 0.001) if waits else None
+
+
+def _close(view: Viewed) -> None:
+    view.preview.stop()
+    view.upload = None
+    if session.is_ready():
+        session.session().drop_client(view.name)
+
+
+def forget(pictures: bool = True) -> None:
+    """Forget every view, and every picture."""
+    for view in _state.views.values():
+        _close(view)
+    _state.views.clear()
+    _state.people.clear()
+    if pictures:
+        cache.clear()
+
+
+def retry() -> None:
+    """Try again what has failed."""
+    for view in _state.views.values():
+        view.preview.retry()
+    _state.generation += 1
+    redraw()
+
+
+def all_views() -> list[Viewed]:
+    """The previews of all views that have been drawn."""
+    return list(_state.views.values())
+
+
+@persistent
+def _changed(*_: Any) -> None:
+    _state.generation += 1
+
+
+@persistent
+def _loaded(*_: Any) -> None:
+    _state.generation += 1
+    forget()
+
+
+def register() -> None:
+    """Follow the scene's changes."""
+    handlers = bpy.app.handlers
+    for listened in (
+        handlers.depsgraph_update_post,
+        handlers.frame_change_post,
+        handlers.undo_post,
+        handlers.redo_post,
+    ):
+        listened.append(_changed)
+    handlers.load_post.append(_loaded)
+
+
+def unregister() -> None:
+    """Undo :func:`register`, and leave nothing behind."""
+    handlers = bpy.app.handlers
+    for listened in (
+        handlers.depsgraph_update_post,
+        handlers.frame_change_post,
+        handlers.undo_post,
+        handlers.redo_post,
+    ):
+        listened.remove(_changed)
+    handlers.load_post.remove(_loaded)
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    forget()
+    draw.forget()
+
+
+CLASSES = ()
