@@ -30,8 +30,8 @@ def to_z_up(up: str) -> npt.NDArray[np.float64]:
 
 
 def guess_up(cameras: Sequence[CalibratedCamera]) -> str:
-    """The world axis that points up: what the calibration says, else the axis nearest to the mean of the directions that
-    are up in the pictures, since people film upright."""
+    """The world axis that points up: what the calibration says, else the axis nearest to the mean of the directions
+    that are up in the pictures, since people film upright."""
     said = [camera.up for camera in cameras if camera.up]
     if said:
         return said[0]

@@ -23,7 +23,8 @@ FORMATS = (
 def read_calibration(path: str | Path) -> tuple[CalibratedCamera, ...]:
     """The cameras of a calibration file or folder, in its order; metres, our conventions (records.CalibratedCamera).
 
-    Raises BackendError 'calibration-missing', or 'calibration-corrupt' with a sentence that names file, camera and field.
+    Raises BackendError 'calibration-missing', or 'calibration-corrupt' with a sentence that names file, camera and
+    field.
     """
     file = Path(path)
     if not file.exists():

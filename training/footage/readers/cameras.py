@@ -30,7 +30,7 @@ def rotation(vector: npt.ArrayLike) -> Array:
 
 def opencv_centres(K: Array) -> Array:
     """Intrinsics of a program in which pixel centres are whole numbers, as in OpenCV, in our convention (+0.5)."""
-    return K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    return np.asarray(K + np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]))
 
 
 def calibrated(
@@ -39,8 +39,8 @@ def calibrated(
 ) -> CalibratedCamera:  # fmt: skip
     """A checked camera. entry: the part of the file it is from, which complains.
 
-    size: width, height in pixels. K, R: (3, 3); t: (3,) metres. distortion: OpenCV's coefficients in its order; zeros at
-    the end are dropped.
+    size: width, height in pixels. K, R: (3, 3); t: (3,) metres. distortion: OpenCV's coefficients in its order; zeros
+    at the end are dropped.
     """
     if R.shape == (3, 3) and (np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0):
         entry.fail("its rotation matrix is none (rows must be unit vectors at right angles, right-handed)")

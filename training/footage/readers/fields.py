@@ -23,8 +23,8 @@ CALIBRATION, POSES = "calibration-corrupt", "poses-corrupt"
 class Entry:
     """One part of a file, such as a camera or a person in a frame.
 
-    data: its fields. file: it was read from here. where: which part, for people ('camera cam01', 'frame 12'); may be ''.
-    code: of the BackendError that every method raises when a field is missing or wrong.
+    data: its fields. file: it was read from here. where: which part, for people ('camera cam01', 'frame 12'); may be
+    ''. code: of the BackendError that every method raises when a field is missing or wrong.
     """
 
     data: Mapping[str, Any]

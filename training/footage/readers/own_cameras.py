@@ -13,8 +13,8 @@ from .fields import CALIBRATION, Entry
 
 
 def read_own(path: Path, data: dict[str, Any]) -> tuple[CalibratedCamera, ...]:
-    """Cameras of a dataset's file. Optional beside its fields: ``distortion`` and ``fisheye`` of each camera, and ``up``
-    of the file ('z' where it is left out). Raises BackendError 'calibration-corrupt'."""
+    """Cameras of a dataset's file. Optional beside its fields: ``distortion`` and ``fisheye`` of each camera, and
+    ``up`` of the file ('z' where it is left out). Raises BackendError 'calibration-corrupt'."""
     file = Entry(data, path, "", CALIBRATION)
     up = file.text("up") if "up" in data else "z"
     if up not in AXES:

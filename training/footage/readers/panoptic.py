@@ -88,9 +88,9 @@ def read_panoptic(folder: Path, person: int | None = None) -> Motion:
             people = _people(path, "people") if number in row else {}
             if chosen in people:
                 _put_parts(people[chosen], joints[row[number]], confidence[row[number]])
-    joints = (joints / 100) @ to_z_up("-y").T.astype(np.float32)
-    joints[confidence == 0] = 0
-    return Motion(joints.astype(np.float32), confidence, np.array(numbers) / RATE, str(bodies))
+    turned = np.asarray((joints / 100) @ to_z_up("-y").T, np.float32)
+    turned[confidence == 0] = 0
+    return Motion(turned, confidence, np.array(numbers) / RATE, str(bodies))
 
 
 def _body_folder(folder: Path) -> Path | None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Qualisys' calibration export (.qca.txt): XML, millimetres, 64ths of a pixel, camera axes with y up and z backwards."""
+"""Qualisys' calibration export (.qca.txt): XML, millimetres, 64ths of a pixel, camera axes with y up and z
+backwards."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ import numpy as np
 from ....neural_backend.interface.messages import BackendError
 from ..records import CalibratedCamera
 from .cameras import calibrated, opencv_centres
-from .fields import CALIBRATION, Array, Entry, read_text
+from .fields import CALIBRATION, Entry, read_text
 
 
 def read_qualisys(path: Path) -> tuple[CalibratedCamera, ...]:
     """The video cameras of an export, in the file's order. Qualisys' worlds have Z up.
 
-    Cameras that only see markers have no picture and are left out. The lens's coefficients have no unit and are taken as
-    they stand; Pose2Sim's conversion to Calib.toml divides them by 64, as if they were pixels. Raises BackendError 'calibration-corrupt'.
+    Cameras that only see markers have no picture and are left out. The lens's coefficients have no unit and are taken
+    as they stand; Pose2Sim's conversion to Calib.toml divides them by 64, as if they were pixels. Raises BackendError
+    'calibration-corrupt'.
     """
     text = read_text(path, CALIBRATION)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
