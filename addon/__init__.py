@@ -4,14 +4,30 @@
 from __future__ import annotations
 
 import atexit
+from importlib import import_module
 from types import ModuleType
+
+#: Modules with classes, in the order of registration: panels after those whose parts they are.
+_MODULES = (
+    "preferences",
+    "properties",
+    "render_settings",
+    "operators",
+    "fixes",
+    "setup.operators",
+    "engine",
+    "overlay",
+    "ui",
+    "sidebar",
+    "batch",
+    "bake",
+    "look",
+    "proportions",
+)
 
 
 def _modules() -> tuple[ModuleType, ...]:
-    """Modules with classes, in the order of registration."""
-    from . import batch, engine, look, operators, overlay, preferences, properties, proportions, render_settings, ui
-
-    return preferences, properties, render_settings, operators, engine, overlay, ui, batch, look, proportions
+    return tuple(import_module(f".{name}", __package__) for name in _MODULES)
 
 
 def register() -> None:

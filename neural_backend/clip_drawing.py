@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from .frame_files import Drawn
 from .interface.camera import Camera
 from .interface.messages import AvatarInstance, BackendError
 from .layer import Layer, render_layer
-from .proxy_maps import ProxyMaps
 from .renderer import Renderer, crop_of
 
 #: Bodies at a time on a GPU, whose kernels one small picture cannot fill. A CPU's cores are busy with one, and its
@@ -87,9 +87,10 @@ def draw_layers(avatar: Avatar, clip: Clip, indices: Sequence[int]) -> list[Laye
     seen = list(crops)
     joints, confidence, cameras = clip.joints[seen], clip.confidence[seen], list(crops.values())
     maps = avatar.maps(joints, confidence, cameras)
-    proxy = maps.proxy if maps.proxy is not None else avatar.proxy_maps(joints, confidence, cameras)
+    if maps.proxy is None:  # the depth comes from the proxy, whatever the method
+        maps = replace(maps, proxy=avatar.proxy_maps(joints, confidence, cameras))
     drawn = {
-        i: render_layer(avatar, _one(maps, proxy, place), crops[i], clip.cameras[i]) for place, i in enumerate(seen)
+        i: render_layer(avatar, _one(maps, place), crops[i], clip.cameras[i]) for place, i in enumerate(seen)
     }
     return [drawn.get(i) for i in indices]
 
@@ -100,16 +101,13 @@ def _crop(avatar: Avatar, clip: Clip, index: int) -> Camera | None:
     return crop_of(avatar, clip.joints[index], clip.confidence[index], clip.cameras[index], clip.detail)
 
 
-def _one(maps: BodyMaps, proxy: ProxyMaps, place: int) -> BodyMaps:
+def _one(maps: BodyMaps, place: int) -> BodyMaps:
     """The maps of one body of several."""
     one = slice(place, place + 1)
-    return BodyMaps(
-        maps.logits[one],
-        None if maps.coordinates is None else maps.coordinates[one],
-        None if maps.rgb is None else maps.rgb[one],
-        ProxyMaps(**{name: value[one] for name, value in vars(proxy).items()}),
-        maps.scale[one],
-    )
+    assert maps.proxy is not None
+    proxy = replace(maps.proxy, **{name: value[one] for name, value in vars(maps.proxy).items()})
+    batched = {n: v for n, v in vars(maps).items() if isinstance(v, (torch.Tensor, np.ndarray))}
+    return replace(maps, proxy=proxy, **{name: value[one] for name, value in batched.items()})
 
 
 def _picture(layer: Layer | None, camera: Camera, gain: Sequence[float]) -> np.ndarray:
