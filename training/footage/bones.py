@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +26,15 @@ RIGID_BONES: Pairs = (
     *((a, b) for i, a in enumerate(("Nose", "REye", "LEye", "REar", "LEar"))
       for b in ("Nose", "REye", "LEye", "REar", "LEar")[i + 1 :]),
 )  # fmt: skip
+
+#: Lengths as parts of a body's height (Winter, Biomechanics and Motor Control of Human Movement, figure 4.1).
+OF_HEIGHT: dict[tuple[str, str], float] = {
+    ("Neck", "MidHip"): 0.288,
+    **{(s + "Hip", s + "Knee"): 0.245 for s in "RL"},
+    **{(s + "Knee", s + "Ankle"): 0.246 for s in "RL"},
+    **{(s + "Shoulder", s + "Elbow"): 0.186 for s in "RL"},
+    **{(s + "Elbow", s + "Wrist"): 0.146 for s in "RL"},
+}
 
 
 def columns(pairs: Pairs) -> npt.NDArray[np.int64]:
@@ -71,3 +78,20 @@ def _weighted_median(values: Array, weight: Array) -> float:
     order = np.argsort(values[known])
     total = np.cumsum(weight[known][order])
     return float(values[known][order][np.searchsorted(total, total[-1] / 2)])
+
+
+def mirrored(pair: tuple[str, str]) -> tuple[str, str]:
+    """The same bone on the other side of the body; the bone itself where it lies in the middle."""
+    swap = {"L": "R", "R": "L"}
+    a, b = (swap[n[0]] + n[1:] if n[0] in swap else n for n in pair)
+    return a, b
+
+
+def body_height(joints: npt.ArrayLike, confidence: npt.ArrayLike) -> float:
+    """Height of the person, in the joints' unit, from the median lengths of trunk and limbs; 0 where none was seen."""
+    pairs = tuple(OF_HEIGHT)
+    table = lengths(joints, confidence, pairs)
+    seen = np.isfinite(table).sum(0) > 0
+    if not seen.any():
+        return 0.0
+    return float(np.nanmedian(table[:, seen], 0).sum() / np.array(list(OF_HEIGHT.values()))[seen].sum())

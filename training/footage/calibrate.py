@@ -80,8 +80,8 @@ def fit_camera(camera: CalibratedCamera, width: int, height: int) -> tuple[Calib
     turned = " It looks turned by 90 degrees." if (k.width > k.height) != (width > height) else ""
     raise BackendError(
         "calibration-size",
-        f"{camera.name} was calibrated at {k.width}x{k.height}, but its film is {width}x{height}.{turned} Calibrate the "
-        "camera at the film's size, or export the film at the calibrated size or evenly scaled.",
+        f"{camera.name} was calibrated at {k.width}x{k.height}, but its film is {width}x{height}.{turned} "
+        "Calibrate the camera at the film's size, or export the film at the calibrated size or evenly scaled.",
     )
 
 

@@ -16,6 +16,9 @@ from scipy.linalg import solveh_banded
 
 from ...neural_backend.interface.camera import Array, Camera
 
+#: Standard deviations of acceleration from which on a tie gives way: a wrong detection must not bend its neighbours.
+_JOLT = 3.0
+
 
 @dataclass(frozen=True)
 class Bones:
@@ -54,7 +57,7 @@ def fit_clip(
 
     start: (T, J, 3). rays: (T, C, J, 2), see optics.to_rays; weight: (T, C, J), 0 where a camera does not see the
     joint. Residuals: metres across the rays, with the soft-L1 loss of scale ``soft``; bone lengths; leaning; and, where
-    ``times`` (T,) seconds is given, accelerations over ``acceleration`` (m/s², one standard deviation). Joints of which
+    ``times`` (T,) seconds is given, accelerations over ``acceleration`` (m/s², one standard deviation; soft-L1 beyond three). Joints of which
     nothing is known stay where they start; a bone counts only where both its joints are known. Levenberg-Marquardt with
     iterative reweighting.
     """
@@ -174,7 +177,10 @@ def _ties(times: npt.NDArray[np.float64], acceleration: float) -> Array:
 
 
 def _tie_cost(x: Array, ties: Array | None) -> float:
-    return 0.0 if ties is None or len(x) < 3 else float((_bend(x, ties) ** 2).sum())
+    if ties is None or len(x) < 3:
+        return 0.0
+    squared = (_bend(x, ties) ** 2).sum(-1)
+    return float(2 * _JOLT**2 * (np.sqrt(1 + squared / _JOLT**2) - 1).sum())
 
 
 def _bend(x: Array, ties: Array) -> Array:
@@ -193,13 +199,15 @@ def _solve(h: Array, g: Array, x: Array, ties: Array | None, damping: float) -> 
         band[k, :, : n - k] = np.diagonal(h, -k, 1, 2)
     band[0] += diagonal
     bend = _bend(x, ties)
+    # (T-2, 3J): how much each joint's tie still holds.
+    hold = np.repeat(1 / np.sqrt(1 + (bend**2).sum(-1) / _JOLT**2), 3, 1)
     g = g.copy()
     for i in range(3):
         rows = slice(i, count - 2 + i)
-        g[rows] += ties[:, i, None, None] * bend
+        g[rows] += ties[:, i, None, None] * bend * hold.reshape(bend.shape)
         for j in range(i + 1):
             # Column j of the tie at row i: below the diagonal by i - j frames.
-            band[(i - j) * n, j : count - 2 + j] += (ties[:, i] * ties[:, j])[:, None]
+            band[(i - j) * n, j : count - 2 + j] += (ties[:, i] * ties[:, j])[:, None] * hold
     flat = solveh_banded(
         band.reshape(2 * n + 1, count * n), g.ravel(), lower=True, overwrite_ab=True, check_finite=False
     )

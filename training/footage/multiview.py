@@ -13,13 +13,14 @@ from ...neural_backend.interface.body import REQUIRED_JOINTS
 from ...neural_backend.interface.camera import Array
 from ...neural_backend.interface.messages import BackendError
 from ...neural_backend.interface.skeleton import BODY_JOINTS, INDEX, JOINT_COUNT
-from . import synchronise, world
+from . import sides, synchronise, world
 from .bones import RIGID_BONES, median_lengths
 from .calibrate import fit_cameras
 from .clip_fit import Bones, fit_clip
-from .optics import to_pixels, to_rays
+from .optics import to_rays
 from .records import CalibratedCamera, Detections, Motion, Reconstruction
 from .refine import refine_cameras
+from .reprojection import SURE, nearest_frames, reprojection_errors
 from .smooth import fill_short_gaps, frame_rate, low_pass
 from .triangulate import SOFT, triangulate
 from .windows import in_windows
@@ -27,11 +28,9 @@ from .windows import in_windows
 _BODY = len(BODY_JOINTS)
 _TRUNK = [INDEX[name] for name in REQUIRED_JOINTS]
 #: Metres by which a bone may differ from its median length, one standard deviation: a mild prior.
-_BONE_SIGMA = 0.005
+_BONE_SIGMA = 0.01
 #: m/s², one standard deviation: hands of dancers reach some 50. It tells at film rates, and hardly under ten a second.
 _ACCELERATION = 30.0
-#: Detections under this confidence do not take part in synchronising and refining.
-_SURE = 0.5
 
 Progress = Callable[[int, int], None]
 
@@ -76,7 +75,9 @@ def reconstruct(
             "footage-cameras",
             f"{len(detections)} films and {len(cameras)} cameras: several cameras need one film each, two or more.",
         )
+    filmed = detections
     fitted, notes = fit_cameras(cameras, [(d.width, d.height) for d in detections])
+    detections = [_untangled(d) for d in detections]
     rays = [to_rays(d.points, camera) for d, camera in zip(detections, fitted, strict=True)]
     tell(1, 6)
     offsets = _offsets(detections, rays, fitted, options)
@@ -92,6 +93,7 @@ def reconstruct(
         fitted, refined_notes = _refine(fitted, seen, weight)
         notes += refined_notes
     tell(3, 6)
+    seen, weight = _sides_agreed(fitted, seen, weight)
     joints, confidence = _triangulate(fitted, seen, weight)
     tell(4, 6)
     joints = _hold_bones(fitted, seen, weight, joints, confidence, times)
@@ -120,12 +122,39 @@ def reconstruct(
         motion,
         fitted,
         frames,
-        reprojection_errors(motion, fitted, frames, detections),
+        reprojection_errors(motion, fitted, frames, filmed),
         tuple(float(offset * rate) for offset in offsets),
         notes + world_notes,
     )
     tell(6, 6)
     return result
+
+
+def _untangled(d: Detections) -> Detections:
+    """Detections with left and right put right where they jump."""
+    flipped = sides.find_jumps(d.points, d.confidence, d.times)
+    if not flipped.any():
+        return d
+    points, confidence = sides.swap(np.asarray(d.points), flipped), sides.swap(np.asarray(d.confidence), flipped)
+    return replace(d, points=points, confidence=confidence)
+
+
+def _sides_agreed(cameras: Sequence[CalibratedCamera], rays: Array, weight: Array) -> tuple[Array, Array]:
+    """Rays (T, C, 137, 2) and weights (T, C, 137), left and right exchanged where one camera contradicts the others."""
+    joints, confidence = _triangulate(cameras, rays, weight)
+    joints[confidence <= 0] = np.nan
+    flip = np.ones((len(rays), 2), bool)
+    distance, swapped = np.zeros((2, *weight.shape))
+    for c, camera in enumerate(cameras):
+        for out, at in ((distance, rays[:, c]), (swapped, sides.swap(rays[:, c], flip))):
+            p = camera.camera.to_camera(joints)
+            out[:, c] = np.linalg.norm(p[..., :2] - p[..., 2:] * at, axis=-1)
+    flipped = sides.find_contradictions(distance, swapped, weight)
+    if flipped.any():
+        per_camera = range(len(cameras))
+        rays = np.stack([sides.swap(rays[:, c], flipped[:, c]) for c in per_camera], 1)
+        weight = np.stack([sides.swap(weight[:, c], flipped[:, c]) for c in per_camera], 1)
+    return rays, weight
 
 
 def _offsets(
@@ -168,23 +197,6 @@ def _timeline(detections: Sequence[Detections], offsets: Array) -> npt.NDArray[n
     return np.asarray(times)
 
 
-def nearest_frames(
-    detections: Sequence[Detections], times: npt.NDArray[np.float64], offsets: Array
-) -> npt.NDArray[np.int64]:
-    """(T, C) the frame of each camera filmed nearest to each moment, at most 0.6 frames away; -1 for none."""
-    out = np.full((len(times), len(detections)), -1, np.int64)
-    for c, (d, offset) in enumerate(zip(detections, offsets, strict=True)):
-        if not len(d):
-            continue
-        at = times + offset
-        right = np.clip(np.searchsorted(d.times, at), 0, len(d) - 1)
-        left = np.maximum(right - 1, 0)
-        nearest = np.where(np.abs(d.times[left] - at) <= np.abs(d.times[right] - at), left, right)
-        step = 1 / max(frame_rate(d.times), 1e-6)
-        out[:, c] = np.where(np.abs(d.times[nearest] - at) <= 0.6 * step, nearest, -1)
-    return out
-
-
 def _refine(
     cameras: tuple[CalibratedCamera, ...], rays: Array, weight: Array
 ) -> tuple[tuple[CalibratedCamera, ...], tuple[str, ...]]:
@@ -193,14 +205,14 @@ def _refine(
     count = len(cameras)
     r = rays[rows, :, :_BODY].transpose(0, 2, 1, 3).reshape(-1, count, 2)
     w = weight[rows, :, :_BODY].transpose(0, 2, 1).reshape(-1, count)
-    w = np.where(w > _SURE, w, 0)
+    w = np.where(w > SURE, w, 0)
     pinholes = [camera.camera for camera in cameras]
     points = triangulate(r, w, pinholes)
     known = points.confidence > 0
     refined, change = refine_cameras(points.position[known], r[known], w[known], pinholes)
     notes = tuple(
-        f"{camera.name} was turned by {turn:.1f} degrees and moved by {100 * way:.0f} cm against its calibration: it may "
-        "have been touched since; calibrate again if the overlays are off."
+        f"{camera.name} was turned by {turn:.1f} degrees and moved by {100 * way:.0f} cm against its calibration: it "
+        "may have been touched since; calibrate again if the overlays are off."
         for camera, (turn, way) in zip(cameras, change, strict=True)
         if turn > 1.5 or way > 0.06
     )
@@ -225,7 +237,7 @@ def _hold_bones(
     confidence: Array,
     times: npt.NDArray[np.float64],
 ) -> Array:
-    """Body joints fitted again with their bones near their median lengths and without jumps; joints that are absent stay so."""
+    """Body joints fitted again with their bones near their median lengths and without jumps; absent joints stay so."""
     body, known = joints[:, :_BODY], confidence[:, :_BODY]
     pairs, length = median_lengths(body, known, RIGID_BONES)
     if not len(pairs):
@@ -242,22 +254,4 @@ def _hold_bones(
 
     out = joints.copy()
     out[:, :_BODY] = in_windows(len(joints), solve)
-    return out
-
-
-def reprojection_errors(
-    motion: Motion,
-    cameras: Sequence[CalibratedCamera],
-    frames: npt.NDArray[np.int64],
-    detections: Sequence[Detections],
-) -> npt.NDArray[np.float32]:
-    """(T, C, 137) pixels of the filmed picture between the projected joint and the detection; NaN where there was no
-    detection of confidence over 0.5, or no joint."""
-    out = np.full((len(motion), len(cameras), JOINT_COUNT), np.nan, np.float32)
-    for c, (camera, d) in enumerate(zip(cameras, detections, strict=True)):
-        rows = frames[:, c] >= 0
-        at = frames[rows, c]
-        error = np.linalg.norm(to_pixels(motion.joints[rows], camera) - d.points[at], axis=-1)
-        error[(d.confidence[at] <= _SURE) | (motion.confidence[rows] <= 0)] = np.nan
-        out[rows, c] = error
     return out

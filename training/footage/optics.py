@@ -12,7 +12,7 @@ from .records import CalibratedCamera
 
 
 def to_rays(points: npt.ArrayLike, camera: CalibratedCamera) -> Array:
-    """Pixels of the filmed picture (..., 2) to points (..., 2) on the plane at depth 1 before the camera, lens undone."""
+    """Pixels of the filmed picture (..., 2) to points (..., 2) on the plane at depth 1 before the camera, without lens."""
     p = np.asarray(points, np.float64)
     flat = np.ascontiguousarray(p.reshape(-1, 1, 2))
     if not len(flat):

@@ -18,7 +18,7 @@ from ...neural_backend.interface.camera import Array, Camera
 from .smooth import frame_rate
 
 #: The gain (part of the spread) under which a shift is not believed.
-_GAIN = 0.03
+_GAIN = 0.05
 _MOST_ROWS = 1500
 _MOST_PAIRS = 60
 
@@ -57,7 +57,7 @@ def find_offsets(
 
     rays, confidence, times: for each camera (T_c, J, 2), see optics.to_rays, (T_c, J) and (T_c,); lengths and rates may
     differ. seconds: the search goes so far to both sides. Whole frames (of the fastest camera) first, then parts of a
-    frame from a parabola. A shift that makes the spread of the epipolar distances less than 3 % smaller is not
+    frame from a parabola. A shift that makes the spread of the epipolar distances less than 5 % smaller is not
     believed: nobody moved enough to tell. The moment s of the first camera was filmed by camera c at s + offset[c].
     """
     count = len(cameras)
@@ -162,17 +162,22 @@ def _descend(table: Array, weight: Array, pairs: list[tuple[int, int]], count: i
 
 
 def _believe(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> Array:
-    """Offsets with those set to 0 that gain too little over 0, for their own camera's pairs."""
+    """Offsets without those that gain too little: all of them against none, then each camera's against its own 0."""
+
+    def gains(kept: Array, without: Array) -> bool:
+        touched = [i for i, (a, b) in enumerate(pairs) if kept[b] - kept[a] != without[b] - without[a]]
+        mine = [pairs[i] for i in touched]
+        costs = [_total(o, table[touched], weight[touched], mine, reach) for o in (kept, without)]
+        return bool(costs[1] - costs[0] > _GAIN * weight[touched].sum())
+
+    if not gains(offsets, np.zeros_like(offsets)):
+        return np.zeros_like(offsets)
     out = offsets.copy()
     for c in range(1, len(offsets)):
-        if not out[c]:
-            continue
-        mine = [i for i, pair in enumerate(pairs) if c in pair]
         without = out.copy()
         without[c] = 0
-        own = [_total(o, table[mine], weight[mine], [pairs[i] for i in mine], reach) for o in (out, without)]
-        if own[0] > own[1] - _GAIN * weight[mine].sum():
-            out[c] = 0
+        if out[c] and not gains(out, without):
+            out = without
     return out
 
 

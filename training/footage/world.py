@@ -110,13 +110,14 @@ def settle(
                 turn,
                 np.array([0, 0, -floor]),
                 (
-                    "The calibration does not say what is up and the person stands along none of its axes: the world was "
-                    "turned until the person stands upright, and the floor put under the feet; --up says otherwise.",
+                    "The calibration does not say what is up and the person stands along none of its axes: the world "
+                    "was turned until the person stands upright, and the floor put under the feet; --up says otherwise.",
                 ),
             )
         turn = to_z_up(axis)
         notes = (
-            f"The calibration does not say what is up; the person stands along its {axis}, which is taken; --up says otherwise.",
+            f"The calibration does not say what is up; the person stands along its {axis}, which is taken; --up says "
+            "otherwise.",
         )
     floor = floor_height(joints @ turn.T, confidence)
     if abs(floor) > 0.5:
