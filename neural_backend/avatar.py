@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
 from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
 from .textures import sample_pictures
+from .view_colour import MAX_ORDER, SHRINK, basis, part_directions, term_count, textures_seen
 
 _PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
 
@@ -31,19 +32,23 @@ class AvatarConfig:
     """What an avatar is made of.
 
     method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's
-    sizes. texture_size: side of each part's texture in texels.
+    sizes. texture_size: side of each part's texture in texels. view_order: order of the spherical harmonics by which
+    colour changes with the direction of view, 0 for none (see view_colour).
     """
 
     method: str = "textured-proxy"
     size: tuple[int, int] = (256, 128)
     network: NetworkConfig = field(default_factory=lambda: NARROW)
     texture_size: int = 256
+    view_order: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"unknown method {self.method!r}; it must be one of {', '.join(METHODS)}")
         if any(n % 16 or n < 32 for n in self.size):
             raise ValueError(f"the network's size {self.size} must be multiples of 16, at least 32")
+        if not 0 <= self.view_order <= (MAX_ORDER if self.textured else 0):
+            raise ValueError(f"{self.method} cannot have view-dependent colour of order {self.view_order}")
 
     @property
     def textured(self) -> bool:
@@ -62,7 +67,7 @@ class BodyMaps:
 
     logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in
     0..1, or None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units
-    per body unit.
+    per body unit. view: (B, 24, n) weights of each part's view harmonics, None for an avatar without.
     """
 
     logits: Tensor
@@ -70,6 +75,7 @@ class BodyMaps:
     rgb: Tensor | None
     proxy: ProxyMaps | None
     scale: npt.NDArray[np.float64]
+    view: Tensor | None = None
 
     @property
     def mask_logits(self) -> Tensor:
@@ -124,6 +130,8 @@ class Avatar(nn.Module):
             if config.textured
             else None
         )
+        terms, small = term_count(config.view_order), max(config.texture_size // SHRINK, 2)
+        self.view_textures = nn.Parameter(torch.zeros(terms, PART_COUNT, 3, small, small)) if terms else None
         #: Whether the generator computes in bfloat16 (set by training; the weights stay float32).
         self.mixed_precision = False
         self.generator: Generator | None = None
@@ -172,6 +180,16 @@ class Avatar(nn.Module):
 
     def maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
         """Assignments and coordinates of B bodies, each seen by its own crop camera of the network's size."""
+        maps = self._maps(joints, confidence, cameras)
+        if self.view_textures is None:
+            return maps
+        j, c = np.asarray(joints, np.float64), np.asarray(confidence, np.float64)
+        frames = body_frames(j / maps.scale[:, None, None], c, self.rest_frames)
+        directions = part_directions(frames_in_camera(frames, cameras, maps.scale), cameras)
+        weights = basis(directions, self.config.view_order).astype(np.float32)
+        return replace(maps, view=torch.from_numpy(weights).to(self.proxy_params.device))
+
+    def _maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
         scale = self.scale_of(joints, confidence)
         proxy = None
         if self.config.reads_proxy or self.config.method == "static":
@@ -218,8 +236,20 @@ class Avatar(nn.Module):
             return Prediction(enlarged(maps.rgb), torch.sigmoid(mask), mask, maps)
         alpha = torch.sigmoid(mask)
         weights = enlarged(torch.softmax(maps.logits[:, :-1], 1))
-        rgb = sample_pictures(self.textures, weights, enlarged(maps.coordinates), alpha.detach()[:, 0] > 0.01)
+        coordinates, where = enlarged(maps.coordinates), alpha.detach()[:, 0] > 0.01
+        if maps.view is None:
+            return Prediction(sample_pictures(self.textures, weights, coordinates, where), alpha, mask, maps)
+        one = [slice(i, i + 1) for i in range(len(where))]  # each body has textures of its own
+        bodies = zip(self.textures_of(maps), one, strict=True)
+        rgb = torch.cat([sample_pictures(t, weights[i], coordinates[i], where[i]) for t, i in bodies])
         return Prediction(rgb, alpha, mask, maps)
+
+    def textures_of(self, maps: BodyMaps) -> list[Tensor]:
+        """The textures (24, 3, S, S) of each of the B bodies as it is seen; the method must have textures."""
+        assert self.textures is not None
+        if maps.view is None or self.view_textures is None:
+            return [self.textures] * len(maps.logits)
+        return [textures_seen(self.textures, self.view_textures, weights) for weights in maps.view]
 
     def forward(
         self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], detail: int = 1

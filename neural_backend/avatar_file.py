@@ -28,7 +28,7 @@ def make_header(
     """The header of an avatar, with what the caller knows of its making."""
     return AvatarHeader(
         method=avatar.config.method,
-        network={**asdict(avatar.config.network), "size": list(avatar.config.size)},
+        network={**asdict(avatar.config.network), "size": list(avatar.config.size), **_view(avatar)},
         texture_size=avatar.config.texture_size,
         rest_joints=avatar.rest_joints.astype(np.float32),
         rest_confidence=avatar.rest_confidence.astype(np.float32),
@@ -41,7 +41,12 @@ def make_header(
         provenance=provenance or {},
         metrics=metrics or {},
         thumbnail=thumbnail,
+        format_version=2 if avatar.config.view_order else 1,
     )
+
+
+def _view(avatar: Avatar) -> dict[str, int]:
+    return {"view_order": avatar.config.view_order} if avatar.config.view_order else {}
 
 
 def save_avatar(path: str | os.PathLike[str], avatar: Avatar, header: AvatarHeader | None = None) -> None:
@@ -107,5 +112,6 @@ def _build(header: AvatarHeader) -> Avatar:
         raise ValueError(
             f"its network {network} of {height}x{width} with textures of {header.texture_size} is implausible"
         )
-    config = AvatarConfig(header.method, (height, width), network, header.texture_size)
+    view_order = int(n.get("view_order", 0))
+    config = AvatarConfig(header.method, (height, width), network, header.texture_size, view_order)
     return Avatar(config, header.rest_joints, header.rest_confidence, ProxyGeometry.from_dict(header.proxy))

@@ -6,7 +6,7 @@ Both are smooth, so the network's cost does not grow with the frame, and the tex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ def body_maps(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, 
     j, c = np.asarray(joints)[None], np.asarray(confidence)[None]
     maps = avatar.maps(j, c, [crop])
     if maps.proxy is None:  # the depth comes from the proxy, whatever the method
-        maps = BodyMaps(maps.logits, maps.coordinates, maps.rgb, avatar.proxy_maps(j, c, [crop]), maps.scale)
+        maps = replace(maps, proxy=avatar.proxy_maps(j, c, [crop]))
     return maps
 
 
@@ -125,7 +125,7 @@ def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tenso
     row = torch.div(index, len(u), rounding_mode="floor")
     places = _gathered(maps.coordinates[0], which, u[index - row * len(u)], v[row])
     rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
-    rgb[:, index] = sample_dominant(avatar.textures, weights, places, which)
+    rgb[:, index] = sample_dominant(avatar.textures_of(maps)[0], weights, places, which)
     return alpha, rgb.view(3, *alpha.shape[1:])
 
 

@@ -36,6 +36,10 @@ class TrainConfig:
     )
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
     texture_size: int = _option(256, "side of each of the 24 textures in texels")
+    view_order: int = _option(
+        0, "order of the spherical harmonics by which the textures' colour changes with the direction of view, up to 2; "
+        "0 for none",
+    )  # fmt: skip
     minutes: float = _option(0.0, "stop after this many minutes of wall-clock time", run=True)
     cpu_minutes: float = _option(
         0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
@@ -85,6 +89,9 @@ class TrainConfig:
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
         _require(self.size >= 32 and self.size % 32 == 0, f"--size must be a multiple of 32, not {self.size}")
         _require(8 <= self.texture_size <= 4096, "--texture-size must lie between 8 and 4096")
+        textured = self.method in ("textured-proxy", "textured")
+        _require(0 <= self.view_order <= (2 if textured else 0),
+                 "--view-order must be 0, 1 or 2, and needs a network with textures")  # fmt: skip
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from .messages import BackendError
 from .skeleton import BODY_BONES, JOINT_COUNT, JOINTS
 
-FORMAT_VERSION = 1
+#: 2 for avatars with view-dependent colour, 1 for all others, which older programs read as well.
+FORMAT_VERSION = 2
 METADATA_KEY = "neural_avatar"
 
 #: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
