@@ -7,6 +7,7 @@ is the mean over the two. The person's box is where the true alpha is over 0.5, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ Box = tuple[slice, slice]
 
 BOX_PADDING = 4
 BACKGROUNDS = (1.0, 0.5)
+#: Exponents of multi-scale SSIM's scales, the finest first.
+_MS_EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: PSNR of equal pictures, instead of infinity, so that means stay finite.
 MAX_PSNR = 100.0
 
@@ -27,6 +30,8 @@ class FrameMetrics:
     """Metrics of one frame. PSNR in dB; the metrics in the box and mask_iou are NaN where the true mask is empty.
 
     sharpness_box: Laplacian energy of the render divided by the truth's, in the box; 1 is as sharp as the truth.
+    flip_box: the mean FLIP error in the box (Andersson et al. 2020, 67 pixels per degree), 0 for equal pictures; NaN
+    where the package flip-evaluator is not installed.
     """
 
     psnr: float
@@ -35,6 +40,9 @@ class FrameMetrics:
     ssim_box: float
     mask_iou: float
     sharpness_box: float
+    ms_ssim: float = math.nan
+    ms_ssim_box: float = math.nan
+    flip_box: float = math.nan
 
 
 def person_box(alpha: npt.ArrayLike, padding: int = BOX_PADDING) -> Box | None:
@@ -67,7 +75,12 @@ def ssim_map(image: npt.ArrayLike, truth: npt.ArrayLike) -> Array:
     image, truth: (H, W, C) in 0..1. Gaussian window of sigma 1.5 cut at 11x11 pixels, mirrored at the border, data
     range 1, K1 0.01, K2 0.03 (Wang et al. 2004).
     """
-    a, b = np.asarray(image, np.float64), np.asarray(truth, np.float64)
+    luminance, contrast = _ssim_terms(np.asarray(image, np.float64), np.asarray(truth, np.float64))
+    return np.asarray((luminance * contrast).mean(-1))
+
+
+def _ssim_terms(a: Array, b: Array) -> tuple[Array, Array]:
+    """SSIM's luminance term, and its contrast and structure term, of every pixel and channel, (H, W, C) each."""
 
     def blur(x: Array) -> Array:
         return np.asarray(ndimage.gaussian_filter(x, (1.5, 1.5, 0), radius=(5, 5, 0), mode="reflect"))
@@ -75,8 +88,43 @@ def ssim_map(image: npt.ArrayLike, truth: npt.ArrayLike) -> Array:
     mean_a, mean_b = blur(a), blur(b)
     var_a, var_b, cov = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2, blur(a * b) - mean_a * mean_b
     c1, c2 = 0.01**2, 0.03**2
-    top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
-    return np.asarray((top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).mean(-1))
+    return (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1), (2 * cov + c2) / (var_a + var_b + c2)
+
+
+def ms_ssim(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """Multi-scale SSIM of two pictures (H, W, C) in 0..1 (Wang, Simoncelli & Bovik 2003), the mean over channels.
+
+    Five scales, each half the one before (2x2 means), with the paper's exponents; the luminance counts at the last. A
+    picture too small for an 11 pixel window at all of them gets as many scales as fit, the exponents raised to sum to 1.
+    """
+    a, b = np.asarray(image, np.float64), np.asarray(truth, np.float64)
+    scales = int(np.clip(1 + np.floor(np.log2(max(min(a.shape[:2]), 11) / 11)), 1, len(_MS_EXPONENTS)))
+    exponents = np.array(_MS_EXPONENTS[:scales]) / sum(_MS_EXPONENTS[:scales])
+    result = np.ones(a.shape[2])
+    for scale, exponent in enumerate(exponents):
+        luminance, contrast = _ssim_terms(a, b)
+        last = scale == scales - 1
+        term = (luminance * contrast if last else contrast).mean((0, 1))
+        result *= np.maximum(term, 0) ** exponent
+        if not last:
+            a, b = _halved(a), _halved(b)
+    return float(result.mean())
+
+
+def _halved(image: Array) -> Array:
+    """Means over 2 x 2 pixels; an odd row or column at the end is left out."""
+    h, w = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
+    return np.asarray(image[:h, :w].reshape(h // 2, 2, w // 2, 2, -1).mean((1, 3)))
+
+
+def flip(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """The mean FLIP error of two pictures (H, W, 3) display sRGB in 0..1, by its authors' package; NaN without it."""
+    try:
+        from flip_evaluator import evaluate
+    except ImportError:
+        return math.nan
+    pictures = [np.ascontiguousarray(np.clip(x, 0, 1), np.float32) for x in (truth, image)]
+    return float(evaluate(*pictures, "LDR", applyMagma=False)[1])
 
 
 def mask_iou(alpha: npt.ArrayLike, truth: npt.ArrayLike) -> float:
@@ -101,11 +149,14 @@ def frame_metrics(rgba: npt.ArrayLike, truth: npt.ArrayLike) -> FrameMetrics:
     for background in BACKGROUNDS:
         a, b = over(image, background), over(target, background)
         similarity = ssim_map(a, b)
-        boxed = (np.nan, np.nan, np.nan)
+        row = {"psnr": psnr(a, b), "ssim": float(similarity.mean()), "ms_ssim": ms_ssim(a, b)}
+        for name in ("psnr_box", "ssim_box", "ms_ssim_box", "sharpness_box", "flip_box"):
+            row[name] = math.nan
         if box is not None:
             energy = laplacian_energy(b[box])
-            sharpness = laplacian_energy(a[box]) / energy if energy > 0 else np.nan
-            boxed = (psnr(a[box], b[box]), float(similarity[box].mean()), sharpness)
-        rows.append((psnr(a, b), boxed[0], float(similarity.mean()), boxed[1], boxed[2]))
-    full, full_box, ssim, ssim_box, sharpness = (float(x) for x in np.mean(rows, 0))
-    return FrameMetrics(full, full_box, ssim, ssim_box, mask_iou(image[..., 3], target[..., 3]), sharpness)
+            row |= {"psnr_box": psnr(a[box], b[box]), "ssim_box": float(similarity[box].mean())}
+            row |= {"ms_ssim_box": ms_ssim(a[box], b[box]), "flip_box": flip(a[box], b[box])}
+            row["sharpness_box"] = laplacian_energy(a[box]) / energy if energy > 0 else math.nan
+        rows.append(row)
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    return FrameMetrics(mask_iou=mask_iou(image[..., 3], target[..., 3]), **means)
