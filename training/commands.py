@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands `neural-avatar train` and `neural-avatar evaluate`."""
+"""The commands `neural-avatar train` and `neural-avatar evaluate`; those of the footage are in its own room."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .config import add_config_arguments, config_from_arguments
+from .footage.commands import add_commands as add_footage_commands
 
 
 def add_commands(subparsers: Any) -> None:
     """Add this room's commands; torch is imported only when one is run."""
+    add_footage_commands(subparsers)
     train = subparsers.add_parser(
         "train",
         help="learn an avatar from a dataset of masked pictures, cameras and joints",

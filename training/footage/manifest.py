@@ -131,6 +131,14 @@ class Manifest:
         self._stages[stage].update(done=True, facts=dict(facts or {}))
         self._write()
 
+    def reopen(self, stage: str) -> None:
+        """A stage's result has been taken away: it is to be done anew, the others are kept."""
+        saved = self._stages.pop(stage)
+        self._write()
+        shutil.rmtree(self.stage_folder(stage))
+        self._stages[stage] = {"key": saved["key"], "done": False}
+        self._write()
+
     def facts(self, stage: str) -> dict[str, Any]:
         """What ``finish`` was told."""
         return dict(self._stages[stage].get("facts", {}))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 #: Without a terminal, a line is due after so many seconds, or after this share of a stage.
-_SECONDS, _SHARE = 15.0, 0.1
+_SECONDS, _SHARE = 15.0, 0.25
 
 
 class Voice:

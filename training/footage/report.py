@@ -27,17 +27,16 @@ from .write import encode
 Floats = npt.NDArray[np.floating]
 
 
-def write_report(survey: Survey, path: Path, notes: Sequence[str] = ()) -> None:
-    """Write the page. notes: what the making of the dataset had to say."""
+def write_report(survey: Survey, path: Path, name: str, notes: Sequence[str] = ()) -> None:
+    """Write the page. name: the dataset's. notes: what its making had to say."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # medians of cameras that saw nobody
-        page = _page(survey, notes)
+        page = _page(survey, name, notes)
     write_bytes(path, page.encode("utf-8"))
 
 
-def _page(survey: Survey, notes: Sequence[str]) -> str:
-    data = survey.dataset
-    title = f"Footage report: {data.path.resolve().name}"
+def _page(survey: Survey, name: str, notes: Sequence[str]) -> str:
+    title = f"Footage report: {name}"
     faults, counsel = findings(survey), advice(survey)
     parts = [
         f"<h1>{escape(title)}</h1>", _summary(survey), _verdict(counsel), _faults(faults), _notes(notes),

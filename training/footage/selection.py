@@ -15,8 +15,8 @@ from .video import Bytes, Frame, Source
 
 @dataclass(frozen=True)
 class Choice:
-    """Which frames are used. start, end: seconds from the film's first frame, None for its ends. every: each N-th frame.
-    fps: frames per second, 0 for the film's own."""
+    """Which frames are used. start, end: seconds from the film's first frame, None for its ends. every: each N-th
+    frame. fps: frames per second, 0 for the film's own."""
 
     start: float | None = None
     end: float | None = None
@@ -32,9 +32,15 @@ class Selection(Source):
 
     def __init__(self, film: Source, indices: npt.NDArray[np.int64]) -> None:
         super().__init__(film.path, film.width, film.height, film.times[indices] - film.times[indices[0]])
-        self.name, self.has_alpha, self.warnings = film.name, film.has_alpha, film.warnings
+        self.name, self.has_alpha = film.name, film.has_alpha
         self.indices = indices
         self._film = film
+
+    @property
+    def warnings(self) -> list[str]:
+        """The film's sentences for people."""
+        self._film.lost.update(int(self.indices[i]) for i in self.lost)
+        return self._film.warnings
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """See Source.read."""
@@ -76,8 +82,8 @@ def select(film: Source, choice: Choice) -> tuple[Selection, list[str]]:
     if (film.variable or rate < film.fps * 0.99) and inside.size > 1:
         if film.variable:
             notes.append(
-                f"The frame rate of {film.path.name} varies; taken at {rate:.4g} even frames a second, each the nearest "
-                "in time."
+                f"The frame rate of {film.path.name} varies; taken at {rate:.4g} even frames a second, each the "
+                "nearest in time."
             )
         grid = np.arange(times[inside[0]], times[inside[-1]] + 0.5 / rate, 1 / rate)
         after = np.clip(np.searchsorted(times, grid), 1, len(times) - 1)

@@ -47,3 +47,12 @@ class Table:
         data, sent = values.tobytes(), 0
         while sent < len(data):  # unbuffered, so that an error is told here and not when the file is closed
             sent += os.write(self._file.fileno(), data[sent:])
+
+
+def read_table(path: Path, width: int, count: int) -> Array:
+    """All rows of a finished table by their number, (count, width - 1); NaN where there is none."""
+    out = np.full((count, width - 1), np.nan, np.float32)
+    data = np.fromfile(path, np.float32)
+    rows = data[: len(data) // width * width].reshape(-1, width)
+    out[rows[:, 0].astype(int)] = rows[:, 1:]
+    return out
