@@ -158,6 +158,8 @@ class _Parser:
             key = words[0].upper()
             if key == "MOTION":
                 break
+            if key == "FRAMES:":
+                self._fail("the line MOTION is missing before it")
             if key in ("ROOT", "JOINT", "END"):
                 parent = stack[-1] if stack else -1
                 end = f"{self.bones[parent].name}>" if parent >= 0 else ">"

@@ -60,7 +60,10 @@ def read_motion(path: str | Path, person: int | None = None, up: str = "") -> Mo
         raise BackendError(POSES, f"{file} is no 3D motion; expected a BVH, a TRC or CMU Panoptic's hdPose3d folder.")
     if source.is_dir():
         return read_panoptic(source, person)
-    return read_trc(source, up) if _starts(source).startswith("PathFileType") else read_bvh(source, up)
+    start = _starts(source)
+    if start.startswith("PathFileType") or (source.suffix.lower() == ".trc" and not start.startswith("HIERARCHY")):
+        return read_trc(source, up)
+    return read_bvh(source, up)
 
 
 def _motion_source(path: Path) -> Path | None:

@@ -63,7 +63,7 @@ def joints_of(names: Sequence[str], positions: Array, rotations: Array, source: 
         raise BackendError(
             POSES,
             f"{source}: there is no bone for {', '.join(missing[:6])}; bones are known by the names of common rigs; "
-            f"these are {some}…",
+            f"these are {some}.",
         )
     joints, present = np.zeros((len(positions), JOINT_COUNT, 3)), np.zeros(JOINT_COUNT, bool)
     for joint, bone in found.items():

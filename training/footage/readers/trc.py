@@ -47,7 +47,7 @@ def read_trc(path: Path, up: str = "") -> Motion:
     def fail(line: int, what: str) -> NoReturn:
         raise BackendError(POSES, f"{path}, line {line}: {what}; export the TRC again.")
 
-    if len(lines) < 6 or not lines[0].startswith("PathFileType"):
+    if len(lines) < 5 or not lines[0].startswith("PathFileType"):
         fail(1, "a TRC begins with PathFileType, and has five lines before its frames")
     header = dict(zip(lines[1].split(), lines[2].split(), strict=False))
     unit = _UNITS.get(header.get("Units", "").lower())
