@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators: find the mapping, add the avatar's own armature, check the renderer, open the log."""
+"""Operators: choose an avatar, find the mapping, add the avatar's own armature, check the renderer, open the log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import bpy
 
-from ..neural_backend.interface.client import probe_python
 from ..neural_backend.interface.messages import BackendError
-from . import armature, avatars, joints, mapping, session
+from . import avatars, mapping, session
 from .properties import fill_rows
 
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
@@ -38,7 +37,7 @@ _PRESETS = [
 class _ArmatureOperator:
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return context.object is not None and context.object.type == "ARMATURE"
+        return context.object is not None and context.object.type == "ARMATURE" and context.object.library is None
 
 
 class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):
@@ -53,7 +52,7 @@ class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):
     )  # type: ignore[valid-type]
 
     def execute(self, context: Any) -> Outcome:
-        names = joints.bone_names(context.object)
+        names = [bone.name for bone in context.object.data.bones]
         found = mapping.detect(names) if self.preset == "AUTO" else mapping.apply(self.preset, names)
         fill_rows(context.object, found)
         if not found.rows:
@@ -64,6 +63,44 @@ class NEURAL_AVATAR_OT_detect_mapping(_ArmatureOperator, bpy.types.Operator):
         else:
             self.report({"INFO"}, f"{found.label}: {len(found.rows)} bones found.")
         return {"FINISHED"}
+
+
+class NEURAL_AVATAR_OT_add_avatar(_ArmatureOperator, bpy.types.Operator):
+    """Let this armature move an avatar: choose its file. Joints are found by the bones' names"""
+
+    bl_idname = "neural_avatar.add_avatar"
+    bl_label = "Add Avatar"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    filepath: bpy.props.StringProperty(name="Avatar", subtype="FILE_PATH", options={"SKIP_SAVE"})  # type: ignore[valid-type]
+    filter_glob: bpy.props.StringProperty(default="*.avatar", options={"HIDDEN"})  # type: ignore[valid-type]
+
+    def invoke(self, context: Any, event: Any) -> Outcome:
+        return _choose(self, context)
+
+    def execute(self, context: Any) -> Outcome:
+        try:
+            avatars.header(os.path.abspath(bpy.path.abspath(self.filepath)))
+        except BackendError as error:
+            self.report({"ERROR"}, error.message)
+            return {"CANCELLED"}
+        context.object.neural_avatar.avatar_path = _as_preferred(self.filepath)
+        return {"FINISHED"}
+
+
+def _choose(operator: Any, context: Any) -> Outcome:
+    context.window_manager.fileselect_add(operator)
+    return {"RUNNING_MODAL"}
+
+
+def _as_preferred(path: str) -> str:
+    """A path as the user's preferences want it: relative to the blend file where there is one and it can be."""
+    if path.startswith("//") or not bpy.data.filepath or not bpy.context.preferences.filepaths.use_relative_paths:
+        return path
+    try:
+        return bpy.path.relpath(path)
+    except ValueError:  # another drive
+        return path
 
 
 class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):
@@ -101,17 +138,56 @@ class NEURAL_AVATAR_OT_add_person(bpy.types.Operator):
         return bool(context.mode == "OBJECT")
 
     def execute(self, context: Any) -> Outcome:
-        path = self.filepath or bundled_avatar()
-        if not path:
-            self.report({"ERROR"}, "This installation holds no avatar: choose a file.")
-            return {"CANCELLED"}
-        try:
-            header = avatars.header(os.path.abspath(bpy.path.abspath(path)))
-        except BackendError as error:
-            self.report({"ERROR"}, error.message)
-            return {"CANCELLED"}
-        armature.create(context, Path(path).stem, header, path)
-        return {"FINISHED"}
+        return _add_person(self, context, self.filepath or bundled_avatar())
+
+
+class NEURAL_AVATAR_OT_import_person(bpy.types.Operator):
+    """Add an armature of an avatar's own from its file; a file dropped into the 3D view does the same"""
+
+    bl_idname = "neural_avatar.import_person"
+    bl_label = "Neural Avatar from File"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    filepath: bpy.props.StringProperty(name="Avatar", subtype="FILE_PATH", options={"SKIP_SAVE"})  # type: ignore[valid-type]
+    filter_glob: bpy.props.StringProperty(default="*.avatar", options={"HIDDEN"})  # type: ignore[valid-type]
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(context.mode == "OBJECT")
+
+    def invoke(self, context: Any, event: Any) -> Outcome:
+        return self.execute(context) if self.filepath else _choose(self, context)
+
+    def execute(self, context: Any) -> Outcome:
+        return _add_person(self, context, self.filepath)
+
+
+class NEURAL_AVATAR_FH_avatar(bpy.types.FileHandler):
+    """Avatar files that are dropped into the 3D view"""
+
+    bl_idname = "NEURAL_AVATAR_FH_avatar"
+    bl_label = "Neural Avatar"
+    bl_import_operator = NEURAL_AVATAR_OT_import_person.bl_idname
+    bl_file_extensions = ".avatar"
+
+    @classmethod
+    def poll_drop(cls, context: Any) -> bool:
+        return bool(context.area and context.area.type == "VIEW_3D")
+
+
+def _add_person(operator: Any, context: Any, path: str) -> Outcome:
+    from . import armature
+
+    if not path:
+        operator.report({"ERROR"}, "This installation holds no avatar: choose a file.")
+        return {"CANCELLED"}
+    try:
+        header = avatars.header(os.path.abspath(bpy.path.abspath(path)))
+    except BackendError as error:
+        operator.report({"ERROR"}, error.message)
+        return {"CANCELLED"}
+    armature.create(context, Path(path).stem, header, _as_preferred(path))
+    return {"FINISHED"}
 
 
 class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):
@@ -121,6 +197,8 @@ class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):
     bl_label = "Check"
 
     def execute(self, context: Any) -> Outcome:
+        from ..neural_backend.interface.client import probe_python
+
         try:
             found = probe_python(session.python())
         except BackendError as error:
@@ -162,14 +240,18 @@ class NEURAL_AVATAR_OT_open_log(bpy.types.Operator):
 
 
 def menu_entry(self: Any, context: Any) -> None:
-    """Draws the entry in the Add > Armature menu."""
-    self.layout.operator(NEURAL_AVATAR_OT_add_person.bl_idname, icon="OUTLINER_OB_ARMATURE")
+    """Draws the entries in the Add > Armature menu."""
+    self.layout.operator(NEURAL_AVATAR_OT_add_person.bl_idname, icon="OUTLINER_OB_ARMATURE").filepath = ""
+    self.layout.operator(NEURAL_AVATAR_OT_import_person.bl_idname, text="Neural Avatar from File…", icon="FILE_FOLDER")
 
 
 CLASSES = (
     NEURAL_AVATAR_OT_detect_mapping,
+    NEURAL_AVATAR_OT_add_avatar,
     NEURAL_AVATAR_OT_use_bundled,
     NEURAL_AVATAR_OT_add_person,
+    NEURAL_AVATAR_OT_import_person,
+    NEURAL_AVATAR_FH_avatar,
     NEURAL_AVATAR_OT_check_python,
     NEURAL_AVATAR_OT_stop_renderer,
     NEURAL_AVATAR_OT_open_log,

@@ -9,7 +9,7 @@ from typing import Any
 import bpy
 
 from ..neural_backend.interface.skeleton import BODY_JOINTS, LEFT_HAND_JOINTS, RIGHT_HAND_JOINTS
-from . import joints, mapping
+from . import mapping
 
 ENDS = (
     (mapping.HEAD, "Head", "The joint is where the bone begins"),
@@ -43,7 +43,7 @@ def _avatar_chosen(settings: AvatarSettings, context: bpy.types.Context) -> None
     """A first mapping as soon as there is an avatar, so that there is something to look at."""
     obj = settings.id_data
     if settings.avatar_path and not settings.rows and obj.type == "ARMATURE":
-        fill_rows(obj, mapping.detect(joints.bone_names(obj)))
+        fill_rows(obj, mapping.detect([bone.name for bone in obj.data.bones]))
 
 
 class AvatarSettings(bpy.types.PropertyGroup):

@@ -7,16 +7,21 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import bpy
-import numpy as np
-import numpy.typing as npt
 
-from ..neural_backend.interface.client import BackendSession
 from ..neural_backend.interface.messages import BackendError
-from . import batch
+from . import batch, locks
+from .idle import IdleWatch
 from .preferences import PACKAGE, preferences
+from .setup import home
+
+if TYPE_CHECKING:  # Blender's start must not wait for these
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..neural_backend.interface.client import BackendSession
 
 PYTHON_VARIABLE = "NEURAL_AVATAR_PYTHON"
 DEVICE_VARIABLE = "NEURAL_AVATAR_DEVICE"
@@ -24,14 +29,19 @@ DEVICE_VARIABLE = "NEURAL_AVATAR_DEVICE"
 
 @dataclass(frozen=True)
 class _Current:
-    """wanted: the Python and the device that the backend was made for. kept: see :func:`kept`."""
+    """wanted: the Python and the device that the backend was made for. idle: gives its memory back. kept: see
+    :func:`kept`."""
 
     wanted: tuple[str, str]
     backend: BackendSession
+    idle: IdleWatch
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
 _current: _Current | None = None
+
+#: The log file of this Blender and the lock that makes it its own.
+_log: tuple[Path, IO[bytes] | None] | None = None
 
 
 def session() -> BackendSession:
@@ -39,13 +49,19 @@ def session() -> BackendSession:
 
     Raises BackendError 'backend-no-python' when nobody has said which Python has PyTorch.
     """
+    from ..neural_backend.interface.client import BackendSession
+
     global _current
     wanted = python(), device()
     if _current is None or _current.wanted != wanted:
         stop()
         environment = {DEVICE_VARIABLE: wanted[1]}
-        _current = _Current(wanted, BackendSession(wanted[0], log_path(), environment=environment))
-    return _current.backend
+        backend = BackendSession(wanted[0], log_path(), environment=environment)
+        _current = _Current(wanted, backend, IdleWatch(lambda: backend.is_busy))
+    backend, chosen = _current.backend, preferences()
+    # Not this module's stop(): what it forgets belongs to Blender's own thread.
+    _current.idle.touch(((60.0 * chosen.unload_minutes, backend.unload), (60.0 * chosen.stop_minutes, backend.stop)))
+    return backend
 
 
 def kept() -> dict[Any, Any]:
@@ -56,6 +72,8 @@ def kept() -> dict[Any, Any]:
 def room(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """An array for one frame's work, the same memory in every frame: fresh memory of a picture's size costs the system
     far more than what is done with it. Holds anything at all."""
+    import numpy as np
+
     held = kept()
     array: npt.NDArray[np.float32] | None = held.get(name)
     if array is None or array.shape != shape:
@@ -68,6 +86,7 @@ def stop() -> None:
     global _current
     ended, _current = _current, None
     if ended is not None:
+        ended.idle.end()
         ended.backend.close()
 
 
@@ -83,15 +102,27 @@ def is_ready() -> bool:
 
 def python() -> str:
     """The Python that runs the backend: the environment variable's, so that farm nodes need no preferences, then the
-    file's where files may run programs, then the preferences'."""
+    file's where files may run programs, then the preferences', then that of the environment which was set up.
+
+    Raises BackendError 'backend-no-python', 'setup-broken'.
+    """
     chosen = os.environ.get(PYTHON_VARIABLE, "").strip() or batch.python() or preferences().python.strip()
-    if not chosen:
+    if chosen:
+        return os.path.abspath(os.path.expanduser(bpy.path.abspath(chosen)))
+    made = home.python(setup_home())
+    if not made:
         raise BackendError(
             "backend-no-python",
-            "No Python for the renderer is chosen: set one that has PyTorch in the Neural Avatar preferences, or in "
-            f"the environment variable {PYTHON_VARIABLE}." + batch.hint(),
+            "No Python for the renderer is chosen: press Set Up in the Neural Avatar preferences, choose one that has "
+            f"PyTorch there, or set the environment variable {PYTHON_VARIABLE}." + batch.hint(),
         )
-    return os.path.abspath(os.path.expanduser(bpy.path.abspath(chosen)))
+    if not os.path.exists(made):
+        raise BackendError(
+            "setup-broken",
+            "The renderer's environment is broken, perhaps since the Python it was made from was updated or removed: "
+            "press Repair in the Neural Avatar preferences.",
+        )
+    return made
 
 
 def device() -> str:
@@ -99,14 +130,37 @@ def device() -> str:
     return os.environ.get(DEVICE_VARIABLE, "").strip() or batch.device() or preferences().device.strip() or "auto"
 
 
-def log_path() -> Path:
-    """The log of both processes, in the extension's own folder; beside temporary files where the add-on is no
-    extension."""
+def folder() -> Path:
+    """The extension's own folder; beside temporary files where the add-on is no extension."""
     try:
-        folder = bpy.utils.extension_path_user(PACKAGE, create=True)
-    except ValueError:
-        folder = os.path.join(tempfile.gettempdir(), "neural_avatar")
-    return Path(folder) / "neural_avatar.log"
+        return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
+    except (ValueError, OSError):
+        return Path(tempfile.gettempdir()) / "neural_avatar"
+
+
+def setup_home() -> Path:
+    """Where the environment is that was set up."""
+    return folder() / "backend"
+
+
+def log_path() -> Path:
+    """The log of both processes. Each Blender that runs at the same time has one of its own, by number."""
+    global _log
+    if _log is None or _log[0].parent != folder():
+        _log = _free_log(folder())
+    return _log[0]
+
+
+def _free_log(place: Path) -> tuple[Path, IO[bytes] | None]:
+    for number in range(1, 100):
+        name = "neural_avatar" if number == 1 else f"neural_avatar-{number}"
+        try:
+            held = locks.take(place / f"{name}.lock")
+        except OSError:
+            break
+        if held is not None:
+            return place / f"{name}.log", held
+    return place / "neural_avatar.log", None
 
 
 def log(text: str) -> None:

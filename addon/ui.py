@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Panels, where people look: the armature's data properties, the render properties, the preferences."""
+"""Panels in the properties editor: the armature's data and the render properties."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 from typing import Any, ClassVar
 
 import bpy
 
 from ..neural_backend.interface.messages import BackendError
-from . import avatars, joints, mapping, operators, session, thumbnails
+from . import avatars, mapping, operators, troubles
 from .engine import NeuralAvatarEngine
+from .widgets import draw_session, letters, lines, offer, warn
 
 
 class NEURAL_AVATAR_UL_joints(bpy.types.UIList):
-    """Joints of the chosen section; those that are required and have no bone are red."""
+    """Joints of the chosen section, or those that the search finds; what must be filled is red."""
 
     def draw_item(
         self,
@@ -27,23 +28,43 @@ class NEURAL_AVATAR_UL_joints(bpy.types.UIList):
         active_property: Any,
         index: Any = 0,
     ) -> None:  # type: ignore[override]
-        bones = data.id_data.data.bones
+        armature = data.id_data.data
         row = layout.row(align=True)
-        row.alert = bool(item.bone and item.bone not in bones) or (not item.bone and item.joint in mapping.REQUIRED)
-        split = row.split(factor=0.4)
+        row.alert = bool(item.bone and item.bone not in armature.bones) or _must_be_filled(data, item)
+        split = row.split(factor=0.36)
         split.label(text=mapping.words(item.joint).capitalize())
         right = split.row(align=True)
-        right.prop_search(item, "bone", data.id_data.data, "bones", text="")
+        right.prop_search(item, "bone", armature, "bones", text="")
         if item.bone:
-            right.prop(item, "end", text="")
+            end = right.row(align=True)
+            end.ui_units_x = 3.2
+            end.prop(item, "end", text="")
+        right.operator("neural_avatar.pick_bone", text="", icon="RESTRICT_SELECT_OFF").joint = item.joint
 
     def filter_items(self, context: Any, data: Any, property: str) -> tuple[list[int], list[int]]:
-        rows = getattr(data, property)
-        shown = [self.bitflag_filter_item if mapping.section(r.joint) == data.section else 0 for r in rows]
-        return shown, []
+        rows, sought = getattr(data, property), self.filter_name.lower().replace("_", " ")
+
+        def is_shown(row: Any) -> bool:
+            if sought:
+                return sought in mapping.words(row.joint) or sought in row.bone.lower().replace("_", " ")
+            return mapping.section(row.joint) == data.section
+
+        return [self.bitflag_filter_item if is_shown(r) else 0 for r in rows], []
+
+
+def _must_be_filled(settings: Any, row: Any) -> bool:
+    if row.bone or row.joint not in mapping.REQUIRED:
+        return False
+    return row.joint in mapping.missing_joints(r.joint for r in settings.rows if r.bone)
 
 
 class _AvatarPanel:
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "data"
+
+    layout: Any
+
     @classmethod
     def poll(cls, context: Any) -> bool:
         return context.object is not None and context.object.type == "ARMATURE"
@@ -51,45 +72,42 @@ class _AvatarPanel:
 
 class NEURAL_AVATAR_PT_avatar(_AvatarPanel, bpy.types.Panel):
     bl_label = "Neural Avatar"
-    bl_space_type = "PROPERTIES"
-    bl_region_type = "WINDOW"
-    bl_context = "data"
-
-    layout: Any
 
     def draw(self, context: Any) -> None:
         layout, obj = self.layout, context.object
-        layout.use_property_split = True
-        layout.prop(obj.neural_avatar, "avatar_path")
+        draw_choice(layout, obj)
         if not obj.neural_avatar.avatar_path:
-            if operators.bundled_avatar():
-                layout.operator("neural_avatar.use_bundled")
             return
-        try:
-            header = avatars.header(avatars.absolute_path(obj))
-        except BackendError as error:
-            _warn(layout, error.message)
-            return
-        _draw_header(layout, header)
-        if missing := joints.unmapped(obj):
-            _warn(layout, f"No bone for: {', '.join(mapping.words(j) for j in missing)}")
-        if context.scene.render.engine != NeuralAvatarEngine.bl_idname:
-            layout.label(text="The render engine is not Neural Avatar", icon="INFO")
+        with contextlib.suppress(BackendError):  # it is among the troubles
+            draw_header(layout, avatars.header(avatars.absolute_path(obj)))
+        draw_troubles(layout, [*troubles.of_object(obj), *troubles.of_scene(context.scene)])
+        if context.scene.render.engine != NeuralAvatarEngine.bl_idname and not _joins(context.scene):
+            row = layout.row()
+            row.label(text="Another render engine is chosen", icon="INFO")
+            offer(row, "neural_avatar.setup_compositing", text="Set Up Compositing")
 
 
 class NEURAL_AVATAR_PT_joints(_AvatarPanel, bpy.types.Panel):
     bl_label = "Joints"
-    bl_space_type = "PROPERTIES"
-    bl_region_type = "WINDOW"
-    bl_context = "data"
     bl_parent_id = "NEURAL_AVATAR_PT_avatar"
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
-    layout: Any
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return super().poll(context) and bool(context.object.neural_avatar.avatar_path)
 
     def draw(self, context: Any) -> None:
-        layout, settings = self.layout, context.object.neural_avatar
-        layout.operator_menu_enum("neural_avatar.detect_mapping", "preset", text=settings.preset or "Map Joints")
+        layout, obj = self.layout, context.object
+        settings = obj.neural_avatar
+        layout.enabled = obj.library is None
+        row = layout.row(align=True)
+        row.operator_menu_enum("neural_avatar.detect_mapping", "preset", text=settings.preset or "Map Joints")
+        row.operator("neural_avatar.detect_mapping", text="", icon="FILE_REFRESH").preset = "AUTO"
+        if not settings.rows:
+            lines(
+                layout, "The joints are found by the bones' names in each frame. Map them to choose yourself.", "INFO"
+            )
+            return
         layout.row().prop(settings, "section", expand=True)
         layout.template_list("NEURAL_AVATAR_UL_joints", "", settings, "rows", settings, "active_row", rows=8)
         if 0 <= settings.active_row < len(settings.rows):
@@ -98,76 +116,111 @@ class NEURAL_AVATAR_PT_joints(_AvatarPanel, bpy.types.Panel):
 
 
 class NEURAL_AVATAR_PT_render(bpy.types.Panel):
-    bl_label = "Renderer"
+    bl_label = "Neural Avatar"
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "render"
     COMPAT_ENGINES: ClassVar = {NeuralAvatarEngine.bl_idname}
 
+    layout: Any
+
     @classmethod
     def poll(cls, context: Any) -> bool:
         return context.engine in cls.COMPAT_ENGINES
 
+    def draw(self, context: Any) -> None:
+        layout, scene = self.layout, context.scene
+        draw_troubles(layout, troubles.of_scene(scene))
+        column = layout.column()
+        column.use_property_split = True
+        column.use_property_decorate = False
+        settings = getattr(scene, "neural_avatar_render", None)
+        if settings is not None:
+            column.prop(settings, "quality", slider=True)
+            if scene.render.use_motion_blur:
+                column.prop(settings, "samples")
+        draw_session(layout)
+
+
+class NEURAL_AVATAR_PT_plate(bpy.types.Panel):
+    bl_label = "Plate and Passes"
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "render"
+    bl_parent_id = "NEURAL_AVATAR_PT_render"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
     layout: Any
 
     def draw(self, context: Any) -> None:
-        draw_session(self.layout)
+        layout, scene = self.layout, context.scene
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.prop(scene.render, "film_transparent", text="Transparent Film")
+        layer = context.view_layer
+        passes = layout.column(heading="Passes")
+        passes.prop(layer, "use_pass_z", text="Depth")
+        for name, text in (("use_pass_object_index", "Object Index"), ("use_pass_cryptomatte_object", "Cryptomatte")):
+            passes.prop(layer, name, text=text)
+        camera = scene.camera.data if scene.camera is not None else None
+        if isinstance(camera, bpy.types.Camera):
+            layout.prop(camera, "show_background_images", text="Plate")
+            for picture in camera.background_images if camera.show_background_images else ():
+                shown = picture.image if picture.source == "IMAGE" else picture.clip
+                layout.label(text=shown.name if shown is not None else "No picture", icon="IMAGE_BACKGROUND")
+        lines(layout, "A plate is a background picture of the camera: choose it in the camera's properties.", "INFO")
 
 
-def draw_session(layout: Any) -> None:
-    """The renderer's state, and what can be done about it."""
-    try:
-        session.python()
-        _lines(layout, session.status(), "CHECKMARK" if session.is_ready() else "INFO")
-    except BackendError as error:
-        _warn(layout, error.message)
+def draw_choice(layout: Any, obj: Any) -> None:
+    """The avatar file, and buttons to get one."""
     row = layout.row(align=True)
-    row.operator("neural_avatar.stop_renderer")
-    row.operator("neural_avatar.open_log")
+    row.enabled = obj.library is None
+    row.prop(obj.neural_avatar, "avatar_path", text="")
+    if not obj.neural_avatar.avatar_path:
+        buttons = layout.column(align=True)
+        buttons.operator("neural_avatar.add_avatar", text="Add Avatar…", icon="ADD")
+        if operators.bundled_avatar():
+            buttons.operator("neural_avatar.use_bundled")
 
 
-def draw_preferences(preferences: Any) -> None:
-    """The add-on's preferences."""
-    layout = preferences.layout
-    layout.use_property_split = True
-    row = layout.row(align=True)
-    row.prop(preferences, "python")
-    row.operator("neural_avatar.check_python", text="", icon="VIEWZOOM")
-    layout.prop(preferences, "device")
-    for variable in (session.PYTHON_VARIABLE, session.DEVICE_VARIABLE):
-        if os.environ.get(variable):
-            layout.label(text=f"{variable} is set to {os.environ[variable]} and goes first", icon="INFO")
-    draw_session(layout)
+def draw_troubles(layout: Any, found: list[troubles.Trouble]) -> None:
+    """Sentences in red, each with the button that helps."""
+    for trouble in found:
+        box = warn(layout, trouble.text)
+        if trouble.fix:
+            button = box.operator(trouble.fix, text=trouble.label)
+            for name, value in trouble.options.items():
+                setattr(button, name, value)
 
 
-def _draw_header(layout: Any, header: Any) -> None:
+def draw_header(layout: Any, header: Any, scale: float = 5.0) -> None:
+    """Thumbnail, licence and figures of an avatar file."""
+    from . import thumbnails
+
     row = layout.row()
     if number := thumbnails.icon(header.thumbnail):
-        row.template_icon(icon_value=number, scale=5.0)
+        row.template_icon(icon_value=number, scale=scale)
     column = row.column(align=True)
     figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(header.metrics.items()) if isinstance(v, (int, float)))
     facts = (("Licence", header.license), ("Credit", header.credit), ("Figures", figures), ("Method", header.method))
     for title, text in facts:
         if text:
-            _lines(column, f"{title}: {text}")
+            lines(column, f"{title}: {text}", width=max(20, letters() - int(4 * scale)))
 
 
-def _warn(layout: Any, text: str) -> None:
-    box = layout.box()
-    box.alert = True
-    _lines(box, text, "ERROR")
+def _joins(scene: Any) -> bool:
+    """Do the scene's avatars come from another scene, by the compositor?"""
+    others = (getattr(s, "neural_avatar_render", None) for s in bpy.data.scenes if s is not scene)
+    return any(other is not None and other.set_scene == scene for other in others)
 
 
-def _lines(layout: Any, text: str, icon: str = "NONE", width: int = 52) -> None:
-    """A long sentence as several labels: Blender does not wrap them."""
-    import textwrap
-
-    column = layout.column(align=True)
-    for i, line in enumerate(textwrap.wrap(text, width) or [""]):
-        column.label(text=line, icon=icon if i == 0 else "BLANK1" if icon != "NONE" else "NONE")
-
-
-CLASSES = (NEURAL_AVATAR_UL_joints, NEURAL_AVATAR_PT_avatar, NEURAL_AVATAR_PT_joints, NEURAL_AVATAR_PT_render)
+CLASSES = (
+    NEURAL_AVATAR_UL_joints,
+    NEURAL_AVATAR_PT_avatar,
+    NEURAL_AVATAR_PT_joints,
+    NEURAL_AVATAR_PT_render,
+    NEURAL_AVATAR_PT_plate,
+)
 
 _NOT_OURS = {"VIEWLAYER_PT_filter", "VIEWLAYER_PT_layer_passes", "RENDER_PT_freestyle", "RENDER_PT_simplify"}
 
@@ -182,7 +235,7 @@ def _shared_panels() -> list[Any]:
 
 
 def register() -> None:
-    """Show Blender's shared panels, and the entry in the Add menu."""
+    """Show Blender's shared panels, and the entries in the Add menu."""
     for panel in _shared_panels():
         panel.COMPAT_ENGINES.add(NeuralAvatarEngine.bl_idname)
     bpy.types.VIEW3D_MT_armature_add.append(operators.menu_entry)
@@ -190,6 +243,8 @@ def register() -> None:
 
 def unregister() -> None:
     """Undo :func:`register`."""
+    from . import thumbnails
+
     for panel in _shared_panels():
         panel.COMPAT_ENGINES.discard(NeuralAvatarEngine.bl_idname)
     bpy.types.VIEW3D_MT_armature_add.remove(operators.menu_entry)
