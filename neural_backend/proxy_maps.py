@@ -344,26 +344,23 @@ def _resolve(
     pixel: Tensor, depth: Tensor, gap: Tensor, pixel_rank: Tensor, count: int, height: int, width: int,
 ) -> ProxyMaps:  # fmt: skip
     """Lets the nearest surface win in every pixel, and in every part of every pixel."""
-    device, size = rank.device, height * width
-    total = count * size
+    device, total = rank.device, count * height * width
 
     def smallest(index: Tensor, value: Tensor, length: int) -> Tensor:
         return torch.full((length,), _FAR * 4, device=device).scatter_reduce_(0, index, value, "amin")
 
     front = smallest(pixel, pixel_rank, total)
     nearest = torch.full((total,), _FAR, device=device)
-    winner = pixel_rank == front[pixel]
+    winner = _last_of_each(pixel, pixel_rank == front[pixel], total)
     nearest[pixel[winner]] = depth[winner]
     silhouette = smallest(pixel, gap, total).clamp_max(1e3)
-
     per_part = smallest(slot, rank, total * PART_COUNT)
-    chosen = rank == per_part[slot]
+    chosen = _last_of_each(slot, rank == per_part[slot], total * PART_COUNT)
     flat = torch.full((total * PART_COUNT, 2), 0.5, device=device)
     flat[slot[chosen]] = coordinate[chosen]
-    visible_slot = slot[facing & (rank == front[slot // PART_COUNT])]
+    visible_slot = slot[_last_of_each(slot // PART_COUNT, facing & (rank == front[slot // PART_COUNT]), total)]
     part = torch.zeros(total, dtype=torch.int64, device=device)
     part[visible_slot // PART_COUNT] = visible_slot % PART_COUNT + 1
-
     has = part > 0
     visible = torch.zeros(total, 2, device=device)
     index = torch.nonzero(has).squeeze(1)
@@ -381,6 +378,14 @@ def _resolve(
         picture(logits), picture(flat.view(total, PART_COUNT * 2)), picture(visible),
         (part * (silhouette < 0)).view(count, height, width), picture(nearest), picture(silhouette),
     )  # fmt: skip
+
+
+def _last_of_each(index: Tensor, wanted: Tensor, length: int) -> Tensor:
+    """Places of the wanted entries, the last one of each index (below ``length``): capsules share their round ends, so
+    surfaces are often level, and which of several writes to one place stays would be up to the threads."""
+    places = torch.nonzero(wanted).squeeze(1)
+    last = torch.full((length,), -1, dtype=torch.int64, device=index.device)
+    return (found := last.scatter_reduce_(0, index[places], places, "amax"))[found >= 0]
 
 
 def frames_in_camera(frames: BodyFrames, cameras: Sequence[Camera], scale: np.ndarray) -> BodyFrames:
