@@ -19,6 +19,7 @@ from ..neural_backend.interface.skeleton import INDEX
 from ..neural_backend.virtual_camera import crop_camera
 from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
+from .disturbance import Disturbance, disturb
 from .losses import Truth
 
 
@@ -75,12 +76,13 @@ def enlarged(camera: Camera, factor: int) -> Camera:
 @dataclass(frozen=True)
 class Batch:
     """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see
-    Truth."""
+    Truth; which: places of the B shots in the source's list."""
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     cameras: tuple[Camera, ...]
     truth: Truth
+    which: tuple[int, ...] = ()
 
 
 def stack(
@@ -100,12 +102,19 @@ class BatchSource:
     """Makes the batch of any step from at least one shot, one step ahead in a thread of its own."""
 
     def __init__(
-        self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device
-    ) -> None:
+        self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device,
+        disturbance: Disturbance | None = None,
+    ) -> None:  # fmt: skip
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
+        self._disturbance = disturbance or Disturbance()
         self._pool = ThreadPoolExecutor(1, "batches")
         self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
+
+    @property
+    def shots(self) -> tuple[Shot, ...]:
+        """What is trained on; a batch's ``which`` are places in it."""
+        return self._shots
 
     def fingerprint(self) -> str:
         """A digest of what is trained on: views, joints and cameras; equal for equal data wherever it lies."""
@@ -151,12 +160,14 @@ class BatchSource:
 
     def _make(self, step: int, attempt: int, detail: int) -> Batch:
         rng = np.random.default_rng((self._seed, 1, step, attempt))
-        shots = [self._shots[i] for i in self._choose(step)]
+        which = self._choose(step)
+        shots = [self._shots[i] for i in which]
         cameras = [vary_camera(shot.camera, rng, self._augmentation) for shot in shots]
         crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
         random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
         batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
-        return replace(batch, cameras=tuple(cameras))
+        joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
+        return replace(batch, joints=joints, confidence=confidence, cameras=tuple(cameras), which=tuple(which))
 
     def _choose(self, step: int) -> list[int]:
         """Every shot once in each epoch, in an order drawn from the seed and the epoch."""

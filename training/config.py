@@ -37,9 +37,8 @@ class TrainConfig:
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
     texture_size: int = _option(256, "side of each of the 24 textures in texels")
     view_order: int = _option(
-        0, "order of the spherical harmonics by which the textures' colour changes with the direction of view, up to 2; "
-        "0 for none",
-    )  # fmt: skip
+        0, "order, up to 2, of the spherical harmonics by which the textures' colour changes with the direction of view"
+    )
     minutes: float = _option(0.0, "stop after this many minutes of wall-clock time", run=True)
     cpu_minutes: float = _option(
         0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
@@ -66,10 +65,18 @@ class TrainConfig:
     weight_image: float = _option(1.0, "weight of the image loss (equation 2)")
     weight_mask: float = _option(2.0, "weight of the mask loss (equation 3)")
     weight_smooth: float = _option(0.5, "weight of the total variation of the textures")
+    weight_view: float = _option(0.1, "weight that holds view-dependent colour small")
     weight_coordinates: float = _option(1.0, "weight that holds texture coordinates to the proxy's")
     zoom: float = _option(1.12, "augmentation: largest zoom of a crop, either way")
     shift: float = _option(0.05, "augmentation: largest shift of a crop, as a share of its size")
     rotation: float = _option(8.0, "augmentation: largest roll of a crop in degrees")
+    jitter: float = _option(
+        0.0, "errors of a pose model made on purpose: hands, face and feet are moved by this many times its usual error"
+    )
+    dropout: float = _option(0.0, "probability that a hand, the face or a foot is taken for unseen in a picture")
+    light_gain: bool = _option(
+        False, "learn a gain for each clip and camera, where exposure or white balance differ or drift"
+    )
     refine: float = _option(0.25, "share of the budget, at its end, in which pictures are compared at twice the "
                             "network's size, as they will be rendered")  # fmt: skip
     precision: str = _option("auto", "full, mixed (the network computes in bfloat16), or auto: mixed where the "
@@ -87,7 +94,8 @@ class TrainConfig:
         for name in ("method", "image_loss", "precision"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
-        _require(self.size >= 32 and self.size % 32 == 0, f"--size must be a multiple of 32, not {self.size}")
+        sizes = self.size >= 64 and self.size % 32 == 0
+        _require(sizes, f"--size must be a multiple of 32 and at least 64, not {self.size}")
         _require(8 <= self.texture_size <= 4096, "--texture-size must lie between 8 and 4096")
         textured = self.method in ("textured-proxy", "textured")
         _require(0 <= self.view_order <= (2 if textured else 0),
@@ -95,6 +103,7 @@ class TrainConfig:
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
+        _require(self.jitter >= 0 and 0 <= self.dropout < 1, "--jitter must be at least 0, --dropout in 0..1, below 1")
         _require(0 <= self.refine <= 1, "--refine must lie in 0..1")
         _require(
             self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range"

@@ -95,7 +95,7 @@ def ms_ssim(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """Multi-scale SSIM of two pictures (H, W, C) in 0..1 (Wang, Simoncelli & Bovik 2003), the mean over channels.
 
     Five scales, each half the one before (2x2 means), with the paper's exponents; the luminance counts at the last. A
-    picture too small for an 11 pixel window at all of them gets as many scales as fit, the exponents raised to sum to 1.
+    picture too small for an 11 pixel window at all of them gets as many as fit, the exponents raised to sum to 1.
     """
     a, b = np.asarray(image, np.float64), np.asarray(truth, np.float64)
     scales = int(np.clip(1 + np.floor(np.log2(max(min(a.shape[:2]), 11) / 11)), 1, len(_MS_EXPONENTS)))

@@ -16,7 +16,8 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "coordinates", "parts", "preview_psnr")
+_FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts",
+           "preview_psnr")  # fmt: skip
 
 
 class Bar:

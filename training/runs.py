@@ -30,6 +30,7 @@ from .checkpoint import Checkpoint, read_checkpoint, unnest
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, View, read_dataset
+from .disturbance import Disturbance
 from .evaluate import heldout_figures
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
@@ -85,7 +86,8 @@ def train(
         avatar, shots, facts = _begin(config, datasets, checkpoint, reporter, interrupt)
         augmentation = Augmentation(config.zoom, config.shift, config.rotation)
         device = avatar.proxy_params.device
-        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device)) as source:
+        errors = Disturbance(config.jitter, config.dropout)
+        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device, errors)) as source:
             trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint())
             trainer.facts = {**facts, "image_loss": loss_name}
             image_loss.to(device)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from .batches import BatchSource
 from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
 from .initialise import body_tensors
+from .light import LightGains
 from .schedule import Budget, Stopwatch, learning_rate
 
 #: Textures learn this much faster than the network.
 TEXTURE_RATE = 2.0
+#: What names of the light's parameters begin with in a checkpoint.
+LIGHT = "light"
 #: Rollbacks after which a run gives up.
 MAX_ROLLBACKS = 8
 
@@ -68,7 +71,10 @@ class Trainer:
         )
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
-        groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE}]
+        self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
+        gains = list(self.light.parameters()) if self.light is not None else []
+        groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE},
+                  {"params": gains, "rate": config.lr}]  # fmt: skip
         self._optimizer = torch.optim.Adam(
             [g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps"
         )
@@ -113,7 +119,7 @@ class Trainer:
         terms = self._pretraining_terms() if self.pretraining else self._terms()
         total = torch.stack(list(terms.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.avatar.parameters(), self.config.clip)
+        norm = nn.utils.clip_grad_norm_(self._learned().values(), self.config.clip)
         loss = float(total.detach())
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._roll_back()
@@ -127,13 +133,19 @@ class Trainer:
         config, detail = self.config, self.detail
         batch = self._source.batch(self.state.step, self.state.rollbacks, detail)
         prediction = self.avatar(batch.joints, batch.confidence, batch.cameras, detail)
-        truth, maps = batch.truth, prediction.maps
+        truth, maps, rgb = batch.truth, prediction.maps, prediction.rgb
+        if self.light is not None:
+            rgb = rgb * self.light(batch.which)
         terms = {
-            "image": config.weight_image * losses.image_loss(self._image_loss, prediction.rgb, prediction.alpha, truth),
+            "image": config.weight_image * losses.image_loss(self._image_loss, rgb, prediction.alpha, truth),
             "mask": config.weight_mask * losses.mask_loss(prediction.mask_logits, truth.rgba[:, 3:], truth.valid),
         }
         if self.avatar.textures is not None:
             terms["smooth"] = config.weight_smooth * losses.total_variation(self.avatar.textures)
+        if self.avatar.view_textures is not None:
+            terms["smooth"] = terms["smooth"] + config.weight_view * self.avatar.view_textures.square().mean()
+        if self.light is not None:
+            terms["light"] = self.light.penalty()
         if maps.proxy is not None and maps.coordinates is not None:
             stray = (maps.coordinates - maps.proxy.coordinates).square().mean()
             terms["coordinates"] = config.weight_coordinates * stray
@@ -152,6 +164,11 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.avatar.named_parameters():
                 self._mean[name].lerp_(parameter, 1 - decay)
+
+    def _learned(self) -> dict[str, nn.Parameter]:
+        """Everything that steps change, by name: the avatar's weights, and those of what learns beside it."""
+        beside = {f"{LIGHT}.{n}": p for n, p in self.light.named_parameters()} if self.light is not None else {}
+        return {**dict(self.avatar.named_parameters()), **beside}
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -175,11 +192,12 @@ class Trainer:
     def with_export_weights(self, use: Callable[[Avatar], float]) -> float:
         """Call ``use`` with the avatar as it would be exported; its training weights come back afterwards."""
         kept = {n: p.detach().clone() for n, p in self.avatar.named_parameters()}
-        _put(self.avatar, self.export_weights())
+        own = dict(self.avatar.named_parameters())
+        _put(own, self.export_weights())
         try:
             return use(self.avatar)
         finally:
-            _put(self.avatar, kept)
+            _put(own, kept)
 
     def save(self) -> None:
         """Write a checkpoint; raises BackendError 'checkpoint-write'."""
@@ -187,12 +205,12 @@ class Trainer:
         self._write()
 
     def _write(self) -> None:
+        weights = self._learned()
         moments = {
             f"{name}/{key}": value
-            for name, parameter in self.avatar.named_parameters()
+            for name, parameter in weights.items()
             for key, value in self._optimizer.state.get(parameter, {}).items()
         }
-        weights = dict(self.avatar.named_parameters())
         tensors = nest("weights", weights) | nest("mean", self._mean) | nest("moments", moments)
         state = {
             "run": asdict(self.state),
@@ -217,11 +235,12 @@ class Trainer:
         self._watch = Stopwatch(self.budget.kind, self.state.elapsed)
 
     def _take(self, checkpoint: Checkpoint) -> None:
-        _put(self.avatar, unnest("weights", checkpoint.tensors))
+        learned = self._learned()
+        _put(learned, unnest("weights", checkpoint.tensors))
         self._mean = {n: t.to(self._device) for n, t in unnest("mean", checkpoint.tensors).items()}
         moments = unnest("moments", checkpoint.tensors)
         self._optimizer.state.clear()
-        for name, parameter in self.avatar.named_parameters():
+        for name, parameter in learned.items():
             own = unnest(name, moments)
             if own:
                 self._optimizer.state[parameter] = {key: value.to(self._device) for key, value in own.items()}
@@ -247,9 +266,9 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
-def _put(avatar: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _put(parameters: Mapping[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in avatar.named_parameters():
+        for name, parameter in parameters.items():
             if name not in tensors or tensors[name].shape != parameter.shape:
                 raise BackendError(
                     "train-resume", f"The checkpoint holds no {name} of the avatar's shape; use --restart."
