@@ -63,7 +63,7 @@ def _display_table() -> npt.NDArray[np.uint8]:
     power = 1 / room
     rolled = np.where(light <= _KNEE, light, _KNEE + (1 - _KNEE) * (1 - (1 - over) ** power))
     srgb = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 0.0031308) ** (1 / 2.4) - 0.055)
-    return np.rint(np.clip(srgb, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(srgb, 0, 1) * 255), np.uint8)
 
 
 _DISPLAY = _display_table()

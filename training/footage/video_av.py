@@ -87,7 +87,7 @@ class AvSource(Source):
         if start >= stop:
             return
         keys = self._index.keys
-        key = int(keys[max(np.searchsorted(keys, start, "right") - 1, 0)]) if len(keys) else 0
+        key = int(keys[max(int(np.searchsorted(keys, start, "right")) - 1, 0)]) if len(keys) else 0
         following = start
         # Where a file's seeking goes too far, as in some broadcast streams, decoding begins at the first frame.
         for origin in dict.fromkeys((key, 0)):
@@ -124,13 +124,16 @@ class AvSource(Source):
         space = int(frame.colorspace)
         if space == _UNKNOWN:  # as players do
             space = _BT709 if min(frame.width, frame.height) > 576 else _BT601
-        given = {"src_colorspace": space} if space in _KNOWN else {}
+
+        def pixels(layout: str) -> Any:
+            return frame.to_ndarray(format=layout, src_colorspace=space if space in _KNOWN else None)
+
         if self.has_alpha:
-            rgba = self._turn(frame.to_ndarray(format="rgba", **given))
+            rgba = self._turn(pixels("rgba"))
             return Frame(index, np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]))
         if self._tone:
-            return Frame(index, self._turn(self._tone.apply(frame.to_ndarray(format="rgb48le", **given))))
-        return Frame(index, self._turn(frame.to_ndarray(format="rgb24", **given)))
+            return Frame(index, self._turn(self._tone.apply(pixels("rgb48le"))))
+        return Frame(index, self._turn(pixels("rgb24")))
 
     def _turn(self, picture: Bytes) -> Bytes:
         """The picture as the file's display matrix wants it to be seen."""
@@ -206,7 +209,7 @@ def _read_index(container: Any, stream: Any) -> _Index:
     return _Index(shown, np.searchsorted(shown, sorted(keys)), len(shown), stream.frames - hidden - repeated)
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+def _display_matrix(frame: Any) -> tuple[int, int, int, int]:
     """a, b, c, d of the file's display matrix: x' = a x + c y, y' = b x + d y, y down; each -1, 0 or 1."""
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
