@@ -23,6 +23,8 @@ _MODULES = (
     "bake",
     "look",
     "proportions",
+    "compositing",
+    "shadow",
 )
 
 

@@ -44,10 +44,7 @@ def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | N
     obj: an evaluated armature; matrix_world: (4, 4), where it is an instance's instead of the object's own.
     Raises BackendError 'joints-unmapped' or 'joints-broken'.
     """
-    rows = rows_of(obj)
-    if missing := unmapped(obj, rows):
-        raise BackendError("joints-unmapped", mapping.refusal(obj.name, missing))
-    fitted = rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
+    fitted = _fitted(obj, header)
     world = np.asarray(obj.matrix_world if matrix_world is None else matrix_world, np.float64)
     joints = fitted.pose(_pose_matrices(obj, fitted.bones)) @ world[:3, :3].T + world[:3, 3]
     present = fitted.confidence > 0
@@ -61,6 +58,26 @@ def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | N
             "Look for a driver or constraint that divides by zero, or a scale of 0.",
         )
     return np.where(present[:, None], joints, 0).astype(np.float32), fitted.confidence
+
+
+def rest_joints(
+    obj: Any, header: AvatarHeader
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], tuple[str | None, ...]]:
+    """Joints (137, 3) of an armature at rest in its own axes, confidence (137,), and the bone that carries each joint.
+
+    Raises BackendError 'joints-unmapped'.
+    """
+    fitted = _fitted(obj, header)
+    rest = _rest_bones(obj)
+    joints = fitted.pose(np.array([rest[name].matrix for name in fitted.bones]))
+    return joints, fitted.confidence, tuple(None if i < 0 else fitted.bones[i] for i in fitted.carrier)
+
+
+def _fitted(obj: Any, header: AvatarHeader) -> rig.Rig:
+    rows = rows_of(obj)
+    if missing := unmapped(obj, rows):
+        raise BackendError("joints-unmapped", mapping.refusal(obj.name, missing))
+    return rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
 
 
 def _rest_bones(obj: Any) -> dict[str, rig.RestBone]:

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Set Up Compositing: a second scene renders the avatars, and the scene's own compositor puts them into its set.
+
+The second scene is the add-on's. It holds the same armatures and the same camera, and takes camera, frame range,
+resolution and the like from the first one whenever that is rendered or saved, so that nothing has to be kept in step by
+hand. Only the first scene writes files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import bpy
+import numpy as np
+from bpy.app.handlers import persistent
+
+from ..neural_backend.interface.body import body_scale
+from ..neural_backend.interface.messages import BackendError
+from . import avatars, compositor
+from . import scene as ours
+from .engine import NeuralAvatarEngine
+from .render_settings import displayed_as, settings
+
+Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
+
+#: How far (metres) an adult's surface may lie behind the set's and still be in front: shoes on the floor, not in it.
+TOLERANCE = 0.06
+#: Custom property of a scene: the engine that it had before it became a set.
+_ENGINE_BEFORE = "neural_avatar_engine_before"
+
+#: What the scene of the avatars takes from the scene of the set.
+_SCENE = ("camera", "frame_start", "frame_end", "frame_step")
+_RENDER = (
+    "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "use_border",
+    "border_min_x", "border_max_x", "border_min_y", "border_max_y", "use_crop_to_border", "fps", "fps_base",
+    "frame_map_old", "frame_map_new", "use_motion_blur", "motion_blur_shutter", "motion_blur_position", "use_multiview",
+)  # fmt: skip
+_SETTINGS = ("quality", "samples", "keep_look")
+
+
+def scene_of_avatars(scene: Any) -> Any:
+    """The scene that renders the avatars of a scene with compositing set up; None where there is none."""
+    nodes = compositor.marked(compositor.tree_of(scene), "person")
+    return next((node.scene for node in nodes if node.scene not in (None, scene)), None)
+
+
+def follow(scene: Any, people: Any) -> None:
+    """Bring the scene of the avatars into step with the scene of the set. Changes only what differs."""
+    for target, source, names in (
+        (people, scene, _SCENE), (people.render, scene.render, _RENDER),
+        (people.unit_settings, scene.unit_settings, ("scale_length",)),
+        (settings(people), settings(scene), _SETTINGS),
+    ):  # fmt: skip
+        for name in names:
+            _put(target, name, getattr(source, name))
+    _put(settings(people), "set_scene", scene)
+    _put(people.render, "engine", NeuralAvatarEngine.bl_idname)
+    _put(people.render, "film_transparent", True)
+    for name in ("use_compositing", "use_sequencer"):
+        _put(people.render, name, False)
+    _put(people.view_layers[0], "use_pass_z", True)
+    wanted = set(_carriers(scene))
+    if scene.camera is not None:
+        wanted.add(scene.camera)
+    there = set(people.collection.objects)
+    for obj in there - wanted:
+        people.collection.objects.unlink(obj)
+    for obj in sorted(wanted - there, key=lambda o: o.name):
+        people.collection.objects.link(obj)
+
+
+def _put(target: Any, name: str, value: Any) -> None:
+    if getattr(target, name) != value:
+        setattr(target, name, value)
+
+
+def _carriers(scene: Any) -> Iterator[Any]:
+    """Armatures with an avatar that a scene's view layers render, and what makes instances of some."""
+    for layer in scene.view_layers:
+        if layer.use:
+            yield from _in_collection(layer.layer_collection)
+
+
+def _in_collection(layer_collection: Any) -> Iterator[Any]:
+    if layer_collection.exclude or layer_collection.collection.hide_render:
+        return
+    for obj in layer_collection.collection.objects:
+        if avatars.carries_avatar(obj):
+            yield obj
+            if obj.parent is not None and obj.parent.instance_type in {"VERTS", "FACES"}:
+                yield obj.parent
+        elif obj.instance_type == "COLLECTION" and _holds_avatar(obj.instance_collection):
+            yield obj
+    for child in layer_collection.children:
+        yield from _in_collection(child)
+
+
+def _holds_avatar(collection: Any) -> bool:
+    return collection is not None and any(
+        avatars.carries_avatar(obj) or (obj.instance_type == "COLLECTION" and _holds_avatar(obj.instance_collection))
+        for obj in collection.all_objects
+    )
+
+
+class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
+    """Let this scene's avatars stand in its set: a second scene renders them, and the compositor puts them in front of
+    and behind things by depth. Run again to mend it"""
+
+    bl_idname = "neural_avatar.setup_compositing"
+    bl_label = "Set Up Compositing"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    place: bpy.props.EnumProperty(  # type: ignore[valid-type]
+        name="Place",
+        description="Where the avatars come into a picture that has compositing nodes already",
+        items=(
+            ("END", "Before the Output", "Your own nodes work on the set alone"),
+            ("START", "After the Render Layer", "Your own nodes work on set and avatars together"),
+        ),
+    )
+
+    def execute(self, context: Any) -> Outcome:
+        scene = displayed_as(context.scene)
+        if not scene.is_editable:
+            self.report({"ERROR"}, f"Scene '{scene.name}' is linked from another file: set up compositing there.")
+            return {"CANCELLED"}
+        if not any(True for _ in _carriers(scene)):
+            self.report(
+                {"ERROR"},
+                f"No armature that scene '{scene.name}' renders carries an avatar: choose an avatar file in an "
+                "armature's data properties.",
+            )
+            return {"CANCELLED"}
+        if scene.camera is None:
+            self.report({"WARNING"}, f"Scene '{scene.name}' has no camera yet: add one before you render.")
+        if scene.render.engine == NeuralAvatarEngine.bl_idname:
+            scene[_ENGINE_BEFORE] = scene.render.engine
+            scene.render.engine = _engine_for_sets()
+            self.report(
+                {"INFO"}, f"Scene '{scene.name}' now renders its set with {scene.render.engine.title()}; choose any."
+            )
+        people = scene_of_avatars(scene)
+        if people is None:
+            people = bpy.data.scenes.new(f"{scene.name} (Avatars)")
+            people.view_layers[0].use_pass_cryptomatte_object = True
+        follow(scene, people)
+        compositor.join(scene, people, self._tolerance(scene), self.place == "START")
+        return {"FINISHED"}
+
+    def _tolerance(self, scene: Any) -> float:
+        """In scene units, for the smallest person of the scene."""
+        layer = next((one for one in scene.view_layers if one.use), scene.view_layers[0])
+        try:
+            people = ours.avatar_instances(layer.depsgraph) if layer.depsgraph else ()
+            scales = [
+                float(body_scale(p.joints[None], p.confidence[None], np.asarray(avatars.header(p.path).rest_joints))[0])
+                for p in people
+            ]
+        except BackendError as error:
+            self.report({"WARNING"}, error.message)
+            scales = []
+        return TOLERANCE * min(scales, default=1 / (scene.unit_settings.scale_length or 1.0))
+
+
+def _engine_for_sets() -> str:
+    """The engine for a set whose scene rendered with ours."""
+    if "cycles" in bpy.context.preferences.addons:
+        return "CYCLES"
+    return "BLENDER_EEVEE" if compositor.FIVE else "BLENDER_EEVEE_NEXT"
+
+
+class NEURAL_AVATAR_OT_remove_compositing(bpy.types.Operator):
+    """Take the avatars out of this scene's compositor, and remove the scene that rendered them. Your own nodes stay"""
+
+    bl_idname = "neural_avatar.remove_compositing"
+    bl_label = "Remove Compositing"
+    bl_options = {"REGISTER", "UNDO"}  # noqa: RUF012
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        tree = compositor.tree_of(displayed_as(context.scene))
+        return bool(compositor.marked(tree, "join") or compositor.marked(tree, "person"))
+
+    def execute(self, context: Any) -> Outcome:
+        scene = displayed_as(context.scene)
+        people = scene_of_avatars(scene)
+        compositor.leave(scene)
+        if before := scene.pop(_ENGINE_BEFORE, None):
+            scene.render.engine = before
+        # A copy of the scene may still use it.
+        if people is not None and not any(scene_of_avatars(other) == people for other in bpy.data.scenes):
+            if context.window is not None and context.window.scene == people:
+                context.window.scene = scene
+            bpy.data.scenes.remove(people)
+        return {"FINISHED"}
+
+
+class NEURAL_AVATAR_PT_compositing(bpy.types.Panel):
+    bl_label = "Neural Avatar in Set"
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "output"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
+    layout: Any
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return any(avatars.carries_avatar(obj) for obj in context.scene.objects)
+
+    def draw(self, context: Any) -> None:
+        draw_setup(self.layout, context.scene)
+
+
+def draw_setup(layout: Any, scene: Any) -> None:
+    """The state of a scene's compositing, and the operators."""
+    scene = displayed_as(scene)
+    people = scene_of_avatars(scene)
+    if people is None:
+        layout.operator(NEURAL_AVATAR_OT_setup_compositing.bl_idname, icon="NODE_COMPOSITING")
+        return
+    layout.label(text=f"Avatars are rendered by scene '{people.name}'", icon="CHECKMARK")
+    row = layout.row(align=True)
+    row.operator(NEURAL_AVATAR_OT_setup_compositing.bl_idname, text="Mend")
+    row.operator(NEURAL_AVATAR_OT_remove_compositing.bl_idname, text="Remove")
+
+
+@persistent  # type: ignore[misc]
+def before_render(scene: Any, *_: object) -> None:
+    """Frame range, camera and the rest may have changed since; at each frame, as markers change the camera."""
+    people = scene_of_avatars(scene)
+    if people is not None:
+        follow(scene, people)
+
+
+@persistent  # type: ignore[misc]
+def before_save(*_: object) -> None:
+    """What is in the file is in step too."""
+    for scene in bpy.data.scenes:
+        if scene.is_editable:
+            before_render(scene)
+
+
+CLASSES = (NEURAL_AVATAR_OT_setup_compositing, NEURAL_AVATAR_OT_remove_compositing, NEURAL_AVATAR_PT_compositing)
+
+_HANDLERS = (("render_init", before_render), ("render_pre", before_render), ("save_pre", before_save))
+
+
+def register() -> None:
+    """Listen for renders and saves."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Listen no more."""
+    for name, handler in _HANDLERS:
+        getattr(bpy.app.handlers, name).remove(handler)

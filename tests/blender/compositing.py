@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs inside Blender: avatars in a set. Arguments: avatar, output folder."""
+
+import sys
+from pathlib import Path
+
+import bpy
+import harness
+
+avatar, out = sys.argv[1], Path(sys.argv[2])
+FIVE = bpy.app.version >= (5, 0)
+harness.enable()
+from neural_avatar.addon import compositing, compositor  # noqa: E402
+
+
+def box(name, place, size, color):
+    bpy.ops.mesh.primitive_cube_add(size=1, location=place)
+    thing = bpy.context.object
+    thing.name, thing.scale = name, size
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    nodes = material.node_tree.nodes
+    nodes.clear()
+    emission, end = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
+    emission.inputs["Color"].default_value = (*color, 1)
+    material.node_tree.links.new(emission.outputs[0], end.inputs["Surface"])
+    thing.data.materials.append(material)
+    return thing
+
+
+def save(path):
+    """The picture as it leaves the compositor, 32 bit."""
+    settings = scene.render.image_settings
+    if FIVE:
+        settings.media_type = "IMAGE"
+    settings.file_format, settings.color_mode, settings.color_depth = "OPEN_EXR", "RGBA", "32"
+    scene.render.filepath = str(path)
+    bpy.ops.render.render(write_still=True)
+
+
+def shape(tree):
+    """Links of a tree, as names."""
+    return sorted([link.from_node.name, link.from_socket.name, link.to_node.name, link.to_socket.name] for link in tree.links)
+
+
+scene = harness.new_scene()
+scene.render.engine = "CYCLES"
+scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.device = 4, False, "CPU"
+scene.world = bpy.data.worlds.new("World")
+scene.view_layers[0].use_pass_z = False
+box("Back", (0, 1.5, 1), (6, 0.1, 4), (0, 0, 1))
+front = box("Front", (0.0, -1.0, 0.45), (3, 0.05, 0.9), (0, 1, 0))
+person = harness.add_person(avatar)
+scene.frame_start, scene.frame_end = 3, 9
+facts = {}
+
+# Nothing set up: nobody in the picture.
+save(out / "plain.exr")
+
+# One click, and again.
+assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
+people = compositing.scene_of_avatars(scene)
+once = shape(compositor.tree_of(scene))
+assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
+facts["again"] = shape(compositor.tree_of(scene)) == once and compositing.scene_of_avatars(scene) == people
+facts["engine"], facts["scenes"] = scene.render.engine, len(bpy.data.scenes)
+save(out / "joined.exr")
+front.location.y = 1.2
+save(out / "behind.exr")
+front.location.y = -1.0
+
+# What changes later is followed: camera, size, frames, another person, another view layer's exclusion.
+other_camera = bpy.data.objects.new("Other", scene.camera.data.copy())
+other_camera.matrix_world = scene.camera.matrix_world.copy()
+other_camera.location.x += 0.4
+scene.collection.objects.link(other_camera)
+first_camera = scene.camera
+scene.camera = other_camera
+scene.render.resolution_x, scene.frame_end = 200, 11
+save(out / "followed.exr")
+facts["followed"] = [people.camera.name, people.render.resolution_x, people.frame_end]
+scene.camera, scene.render.resolution_x = first_camera, 160
+marker = scene.timeline_markers.new("Cut", frame=4)
+marker.camera = other_camera
+scene.timeline_markers.new("Start", frame=1).camera = first_camera
+scene.frame_set(4)
+save(out / "cut.exr")
+facts["cut"] = people.camera.name
+scene.timeline_markers.clear()
+scene.camera = first_camera
+away = bpy.data.collections.new("Away")
+scene.collection.children.link(away)
+scene.collection.objects.unlink(person)
+away.objects.link(person)
+away.hide_render = True
+save(out / "hidden.exr")
+facts["hidden"] = sorted(o.name for o in people.collection.objects)
+away.hide_render = False
+
+# Mend what a user has torn: the scene of the avatars is gone.
+bpy.data.scenes.remove(people)
+bpy.ops.neural_avatar.setup_compositing()
+save(out / "mended.exr")
+
+# An animation in the user's scene: only it writes.
+scene.frame_start, scene.frame_end = 1, 2
+scene.render.filepath = str(out / "film_")
+bpy.ops.render.render(animation=True)
+
+# Take it back.
+bpy.ops.neural_avatar.remove_compositing()
+facts["removed"] = [compositor.tree_of(scene) is None, len(bpy.data.scenes), len(bpy.data.node_groups)]
+save(out / "removed.exr")
+
+# A user's own tree keeps its nodes: blue is turned off, before and after.
+for place in ("END", "START"):
+    if FIVE:
+        tree = scene.compositing_node_group = bpy.data.node_groups.new("Mine", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        end = tree.nodes.new("NodeGroupOutput")
+    else:
+        scene.use_nodes = True
+        tree = scene.node_tree
+        tree.nodes.clear()
+        end = tree.nodes.new("CompositorNodeComposite")
+    layers, curves = tree.nodes.new("CompositorNodeRLayers"), tree.nodes.new("CompositorNodeBrightContrast")
+    layers.scene = scene
+    curves.inputs["Bright" if "Bright" in curves.inputs else "Brightness"].default_value = 30.0
+    picture = next(s for s in curves.inputs if s.type == "RGBA")
+    tree.links.new(layers.outputs["Image"], picture)
+    tree.links.new(curves.outputs[0], end.inputs[0])
+    before = shape(tree)
+    bpy.ops.neural_avatar.setup_compositing(place=place)
+    save(out / f"own_{place}.exr")
+    bpy.ops.neural_avatar.remove_compositing()
+    facts[f"own_{place}"] = shape(tree) == before
+    if not FIVE:
+        tree.nodes.clear()
+        scene.use_nodes = False
+    else:
+        scene.compositing_node_group = None
+
+# Two view layers: the thing in front is in one, the wall in the other.
+second = scene.view_layers.new("Second")
+fore = bpy.data.collections.new("Fore")
+scene.collection.children.link(fore)
+scene.collection.objects.unlink(front)
+fore.objects.link(front)
+scene.view_layers[0].layer_collection.children["Fore"].exclude = True
+second.layer_collection.children["Away"].exclude = True
+scene.render.film_transparent = True
+for thing in ("Back",):
+    bpy.data.objects[thing].visible_camera = True
+back = bpy.data.collections.new("Rear")
+scene.collection.children.link(back)
+scene.collection.objects.unlink(bpy.data.objects["Back"])
+back.objects.link(bpy.data.objects["Back"])
+second.layer_collection.children["Rear"].exclude = True
+if FIVE:
+    tree = scene.compositing_node_group = bpy.data.node_groups.new("Layers", "CompositorNodeTree")
+    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    end = tree.nodes.new("NodeGroupOutput")
+else:
+    scene.use_nodes = True
+    tree = scene.node_tree
+    tree.nodes.clear()
+    end = tree.nodes.new("CompositorNodeComposite")
+one, two, over = (tree.nodes.new(f"CompositorNode{n}") for n in ("RLayers", "RLayers", "AlphaOver"))
+one.scene = two.scene = scene
+one.layer, two.layer = scene.view_layers[0].name, "Second"
+background, foreground = (0, 1) if FIVE else (1, 2)
+tree.links.new(one.outputs["Image"], over.inputs[background])
+tree.links.new(two.outputs["Image"], over.inputs[foreground])
+tree.links.new(over.outputs[0], end.inputs[0])
+bpy.ops.neural_avatar.setup_compositing()
+save(out / "layers.exr")
+bpy.ops.neural_avatar.remove_compositing()
+
+# The scene's engine was ours: the set gets one of its own, and ours comes back.
+scene.render.engine = "NEURAL_AVATAR"
+bpy.ops.neural_avatar.setup_compositing()
+facts["set_engine"] = scene.render.engine
+bpy.ops.neural_avatar.remove_compositing()
+facts["engine_back"] = scene.render.engine
+
+# Nobody there.
+errors = []
+bpy.data.objects.remove(person)
+try:
+    bpy.ops.neural_avatar.setup_compositing()
+except RuntimeError as error:
+    errors.append(str(error))
+facts["errors"], facts["scenes_after"] = errors, len(bpy.data.scenes)
+harness.tell(**facts)
