@@ -33,10 +33,14 @@ class IdleWatch:
                 self._thread.start()
 
     def end(self) -> None:
-        """No step is begun from now on."""
+        """No step is begun from now on. Waits for the thread: one that Python's end cuts off keeps alive what it has seen,
+        and Blender as a module must be let go of in time."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5)
 
     def _watch(self) -> None:
         done = 0.0
