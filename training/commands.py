@@ -53,6 +53,15 @@ def add_commands(subparsers: Any) -> None:
         "--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)"
     )
     evaluate.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th row only")
+    evaluate.add_argument(
+        "--quadrants",
+        action="store_true",
+        help="compare cameras and motions that were and were not trained on, crossed, as in the paper's Table 1",
+    )
+    evaluate.add_argument(
+        "--most", type=int, default=40, metavar="N", help="frames of each quadrant at most (default: 40)"
+    )
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write the figures of every frame as a table")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write all figures, per frame too")
     evaluate.add_argument(
         "--pictures", type=Path, metavar="DIR", help="write truth | render | difference of the worst and of some frames"
@@ -72,5 +81,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from .evaluate import Choice, evaluate_command
 
-    choice = Choice(tuple(options.cameras), tuple(options.split), options.every)
-    return evaluate_command(options.avatar, options.dataset, choice, options.device, options.json, options.pictures)
+    choice = Choice(tuple(options.cameras), tuple(options.split), options.every, options.quadrants, options.most)
+    return evaluate_command(
+        options.avatar, options.dataset, choice, options.device, options.json, options.pictures, options.csv
+    )

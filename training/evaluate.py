@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ import numpy.typing as npt
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.avatar_file import load_avatar
+from ..neural_backend.interface.avatar_header import read_header
+from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.png import write_png
 from ..neural_backend.renderer import choose_device, render_rgba
+from .crops import cut_crop
 from .dataset import Dataset, View, read_dataset
-from .metrics import FrameMetrics, frame_metrics, over
+from .metrics import FrameMetrics, flicker, frame_metrics, over
+from .pictures import cut
+from .quadrants import QUADRANTS, quadrant_views, trained_cameras
 from .reporting import Reporter
 
 _TITLES = {
@@ -27,41 +34,79 @@ _TITLES = {
     "ssim": "SSIM",
     "ssim_box": "SSIM box",
     "mask_iou": "mask IoU",
+    "ms_ssim_box": "MS-SSIM box",
+    "flip_box": "FLIP box",
     "sharpness_box": "sharpness",
+    "flicker": "flicker",
 }
+Pixels = npt.NDArray[np.float32]
+
 #: Frames shown by --pictures: this many of the worst, and this many spread over all.
 _WORST, _SPREAD = 6, 6
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One compared frame."""
+    """One compared frame. flicker: against the frame before it (metrics.flicker), NaN where that was not compared.
+    quadrant: which one it belongs to (training.quadrants), '' where that is not asked."""
 
     view: View
     camera: str
     split: str
     metrics: FrameMetrics
+    flicker: float = math.nan
+    quadrant: str = ""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name; NaN where one has no meaning."""
+        return {**asdict(self.metrics), "flicker": self.flicker}
 
 
-def mean_metrics(frames: Sequence[Frame]) -> FrameMetrics:
-    """The mean of each metric over frames; frames without a person are left out of the metrics that need one."""
-    columns = {f.name: [getattr(frame.metrics, f.name) for frame in frames] for f in fields(FrameMetrics)}
-    known = {name: [v for v in values if v == v] for name, values in columns.items()}
-    return FrameMetrics(**{name: float(np.mean(values)) if values else float("nan") for name, values in known.items()})
+def mean_figures(frames: Sequence[Frame]) -> dict[str, float | None]:
+    """The mean of each figure over the frames in which it has a meaning, rounded; None where it has none in any."""
+    every = [frame.figures for frame in frames]
+    names = every[0] if every else {**dict.fromkeys((f.name for f in fields(FrameMetrics)), 0.0), "flicker": 0.0}
+    known = {name: [row[name] for row in every if row[name] == row[name]] for name in names}
+    return {name: round(float(np.mean(values)), 5) if values else None for name, values in known.items()}
 
 
 def evaluate(
     avatar: Avatar, dataset: Dataset, views: Sequence[View], progress: Callable[[int, int], None] | None = None
 ) -> list[Frame]:
     """Render each view at the dataset's own frame size and compare it with its picture."""
-    frames = []
+    frames: list[Frame] = []
+    last: dict[int, tuple[int, Pixels, Pixels]] = {}  # by camera
     for i, view in enumerate(views):
-        image = render_view(avatar, dataset, view)
-        metrics = frame_metrics(image, dataset.picture(view).full())
-        frames.append(Frame(view, dataset.camera_names[view.camera], dataset.split[view.row], metrics))
+        image, truth = render_view(avatar, dataset, view), dataset.picture(view).full()
+        shaking = _flicker(dataset, view, image, truth, last.get(view.camera))
+        metrics = frame_metrics(image, truth)
+        frames.append(Frame(view, dataset.camera_names[view.camera], dataset.split[view.row], metrics, shaking))
+        last[view.camera] = view.row, image, truth
         if progress:
             progress(i + 1, len(views))
     return frames
+
+
+def _flicker(
+    dataset: Dataset, view: View, image: Pixels, truth: Pixels, before: tuple[int, Pixels, Pixels] | None
+) -> float:
+    """metrics.flicker of a view against the row before it. before: row, render and truth last seen by its camera."""
+    if before is None or before[0] != view.row - 1 or dataset.clip[view.row] != dataset.clip[before[0]]:
+        return math.nan
+    old, new = dataset.camera(View(before[0], view.camera)), dataset.camera(view)
+    moved = [_reframed(x, old, new) for x in before[1:]]
+    return flicker(image, moved[0], truth, moved[1])
+
+
+def _reframed(image: Pixels, old: Camera, new: Camera) -> Pixels:
+    """A picture (H, W, 4) as the crop camera of the next frame would have seen it, which may have moved on."""
+    if np.array_equal(old.K, new.K):
+        return image
+    picture = cut(np.ascontiguousarray(image))
+    rgba = cut_crop(picture, old, new).rgba.transpose(1, 2, 0).copy()
+    rgba[..., :3] /= np.maximum(rgba[..., 3:], 1 / 255)
+    return np.asarray(rgba.clip(0, 1), np.float32)
 
 
 def heldout_figures(
@@ -96,7 +141,7 @@ def heldout_figures(
             progress(len(frames), count)
     avatar.mixed_precision = mixed
     avatar.train(training)
-    means = _plain(mean_metrics(frames))
+    means = mean_figures(frames)
     figures = {f"heldout_{name}": means[name] for name in ("psnr_box", "ssim_box", "mask_iou")}
     known = {name: value for name, value in figures.items() if value is not None}
     return {"heldout_views": count, **known} if known else {}
@@ -122,28 +167,33 @@ def summary(frames: Sequence[Frame]) -> dict[str, Any]:
     None)."""
 
     def means(some: Sequence[Frame]) -> dict[str, Any]:
-        return {"frames": len(some), **_plain(mean_metrics(some))}
+        return {"frames": len(some), **mean_figures(some)}
 
+    quadrants = [name for name in QUADRANTS if any(f.quadrant == name for f in frames)]
     splits = sorted({f.split for f in frames})
     groups = sorted({(f.split, f.camera) for f in frames})
     return {
         "all": means(frames),
         "splits": {s: means([f for f in frames if f.split == s]) for s in splits},
         "cameras": {f"{s} {c}": means([f for f in frames if (f.split, f.camera) == (s, c)]) for s, c in groups},
-        "frames": [{"row": f.view.row, "camera": f.camera, "split": f.split, **_plain(f.metrics)} for f in frames],
+        "quadrants": {q: means([f for f in frames if f.quadrant == q]) for q in quadrants},
+        "frames": [_plain(frame) for frame in frames],
     }
 
 
-def _plain(metrics: FrameMetrics) -> dict[str, float | None]:
-    return {name: round(value, 5) if value == value else None for name, value in asdict(metrics).items()}
+def _plain(frame: Frame) -> dict[str, Any]:
+    figures = {name: round(value, 5) if value == value else None for name, value in frame.figures.items()}
+    where = {"row": frame.view.row, "camera": frame.camera, "split": frame.split, "quadrant": frame.quadrant}
+    return {**where, **figures}
 
 
 def table(result: dict[str, Any]) -> str:
     """The means as a text table."""
     rows = [("", "frames", *_TITLES.values())]
-    for name, means in [*result["splits"].items(), *result["cameras"].items(), ("all", result["all"])]:
+    groups = result["quadrants"] or {**result["splits"], **result["cameras"]}
+    for name, means in [*groups.items(), ("all", result["all"])]:
         values = [means[key] for key in _TITLES]
-        digits = [2 if "psnr" in key else 4 for key in _TITLES]
+        digits = [2 if "psnr" in key or key == "flicker" else 4 for key in _TITLES]
         cells = ["-" if v is None else f"{v:.{d}f}" for v, d in zip(values, digits, strict=True)]
         rows.append((name, str(means["frames"]), *cells))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -166,17 +216,38 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
         write_png(folder / f"{name}_{frame.camera}_{frame.view.row:05d}.png", picture)
 
 
+def evaluate_quadrants(avatar: Avatar, dataset: Dataset, trained: Iterable[int], most: int) -> list[Frame]:
+    """Compare up to ``most`` frames of each quadrant. trained: indices of the cameras that were trained on."""
+    frames: list[Frame] = []
+    for name, views in quadrant_views(dataset, trained, most).items():
+        some = evaluate(avatar, dataset, views, Reporter().progress(name.capitalize()))
+        frames += [replace(frame, quadrant=name) for frame in some]
+    return frames
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
 @dataclass(frozen=True)
 class Choice:
-    """Which frames to compare: cameras and splits by name (no split: every one but train), every N-th row of them."""
+    """Which frames to compare: cameras and splits by name (no split: every one but train), every N-th row of them; or
+    the four quadrants, at most ``most`` frames of each."""
 
     cameras: tuple[str, ...] = ("heldout",)
     splits: tuple[str, ...] = ()
     every: int = 1
+    quadrants: bool = False
+    most: int = 40
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise BackendError("evaluate-options", "--every must be at least 1.")
+        if min(self.every, self.most) < 1:
+            raise BackendError("evaluate-options", "--every and --most must be at least 1.")
 
     def views(self, dataset: Dataset) -> list[View]:
         """The views chosen; raises BackendError with a sentence when there are none."""
@@ -197,12 +268,15 @@ def evaluate_command(
     device: str = "auto",
     json_path: Path | None = None,
     pictures: Path | None = None,
+    csv_path: Path | None = None,
 ) -> int:
     """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
     avatar = load_avatar(avatar_path, choose_device(device))
     dataset = read_dataset(dataset_path)
-    views = choice.views(dataset)
-    frames = evaluate(avatar, dataset, views, Reporter().progress("Evaluating"))
+    if choice.quadrants:
+        frames = evaluate_quadrants(avatar, dataset, trained_cameras(read_header(avatar_path), dataset), choice.most)
+    else:
+        frames = evaluate(avatar, dataset, choice.views(dataset), Reporter().progress("Evaluating"))
     result = summary(frames)
     print(table(result))
     for frame in worst_first(frames)[:3]:
@@ -213,6 +287,8 @@ def evaluate_command(
         temporary = json_path.with_name(json_path.name + ".tmp")
         temporary.write_text(json.dumps({**about, **result}, indent=1) + "\n", "utf-8")
         temporary.replace(json_path)
+    if csv_path:
+        _write_csv(csv_path, result["frames"])
     if pictures:
         write_pictures(avatar, dataset, frames, pictures)
     return 0

@@ -127,6 +127,20 @@ def flip(image: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(evaluate(*pictures, "LDR", applyMagma=False)[1])
 
 
+def flicker(image: npt.ArrayLike, before: npt.ArrayLike, truth: npt.ArrayLike, truth_before: npt.ArrayLike) -> float:
+    """How far the change from one frame to the next is from the truth's, (H, W, 4) each, straight alpha.
+
+    The mean absolute difference of both changes over 0.5 grey in the box of both frames' persons, in 1/255: 0 for a
+    render that changes as the film does, however wrong it is; NaN where there is no person.
+    """
+    alpha = np.maximum(np.asarray(truth)[..., 3], np.asarray(truth_before)[..., 3])
+    box = person_box(alpha)
+    if box is None:
+        return math.nan
+    now, then, true_now, true_then = (over(x, 0.5)[box] for x in (image, before, truth, truth_before))
+    return float(np.abs((now - then) - (true_now - true_then)).mean() * 255)
+
+
 def mask_iou(alpha: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """Intersection over union of two masks (H, W) at 0.5; NaN where the true mask is empty."""
     a, b = np.asarray(alpha) > 0.5, np.asarray(truth) > 0.5

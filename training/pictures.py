@@ -72,18 +72,19 @@ def load_picture(path: Path, width: int, height: int) -> Picture:
             "dataset-picture", f"The picture {path} is {size}, but its camera in cameras.json is {width}x{height}."
         )
     scale = 65535.0 if image.dtype == np.uint16 else 255.0
-    return _cut(image, scale)
+    return cut(image[..., [2, 1, 0, 3]], scale)
 
 
-def _cut(bgra: npt.NDArray[np.integer[Any] | np.floating[Any]], scale: float) -> Picture:
-    height, width = bgra.shape[:2]
-    mask = bgra[..., 3] > 0
+def cut(rgba: npt.NDArray[np.integer[Any] | np.floating[Any]], scale: float = 1.0) -> Picture:
+    """A picture (H, W, 4), straight alpha, 0..scale, as it is kept."""
+    height, width = rgba.shape[:2]
+    mask = rgba[..., 3] > 0
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
         return Picture(np.zeros((0, 0, 4), np.uint8), 0, 0, width, height)
     y, x = int(rows[0]), int(columns[0])
-    cut = bgra[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.float32) / scale
-    premultiplied = np.concatenate([cut[..., 2::-1] * cut[..., 3:], cut[..., 3:]], -1)
+    part = rgba[y : rows[-1] + 1, x : columns[-1] + 1].astype(np.float32) / scale
+    premultiplied = np.concatenate([part[..., :3] * part[..., 3:], part[..., 3:]], -1)
     return Picture(np.rint(premultiplied * 255).astype(np.uint8), x, y, width, height)
 
 
