@@ -34,7 +34,8 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"addon", "neural_backend.interface"},
     ),
     "training": (
-        {"numpy", "torch", "torchvision", "safetensors", "PIL", "tqdm", "scipy", "cv2", "mediapipe", "av", "flip_evaluator"},
+        {"numpy", "torch", "torchvision", "safetensors", "PIL", "tqdm", "scipy", "cv2", "mediapipe", "av",
+         "flip_evaluator"},
         {"training", "neural_backend"},
     ),
 }
