@@ -84,6 +84,8 @@ class Preview:
         self.picture: Picture | None = None
         self.error: BackendError | None = None
         self.paused = False
+        #: While an animation plays every frame is a draft, however slowly it plays.
+        self.playing = False
         #: Seconds from the request to the picture, of the last picture.
         self.latency = 0.0
 
@@ -92,7 +94,7 @@ class Preview:
         """What the view is at."""
         if self._wish is None or self._wish.box is None:
             return State.EMPTY
-        if self._clock() - self._changed_at < REST:
+        if self._moves():
             return State.MOVING
         return State.HIGH if self._best_level() >= 1 else State.RESTING
 
@@ -107,6 +109,11 @@ class Preview:
     def level(self) -> float:
         """The level of quality that drafts are asked for at."""
         return LEVELS[self._level]
+
+    @property
+    def is_busy(self) -> bool:
+        """Is a request under way?"""
+        return self._under_way is not None
 
     def look(self, wish: Wish) -> Picture | None:
         """Called with each drawing of the view: what it is to show. Returns the picture to show now; asks nobody."""
@@ -150,6 +157,8 @@ class Preview:
             return max(self._failed_at + RETRY - now, 0.0) if self._may_mend() else None
         if self._due() is not None:
             return 0.0
+        if self.playing:
+            return REST
         return max(self._changed_at + REST - now, 0.0)
 
     def retry(self) -> None:
@@ -161,6 +170,9 @@ class Preview:
         if self._under_way is not None:
             self._under_way.frame.cancel()
             self._under_way = None
+
+    def _moves(self) -> bool:
+        return self.playing or self._clock() - self._changed_at < REST
 
     def _best_level(self) -> float:
         """The level of the best picture of the present wish; 0 for none."""
@@ -177,7 +189,7 @@ class Preview:
         wish, now = self._wish, self._clock()
         if wish is None or wish.box is None or self.paused:
             return None
-        best, moving = self._best_level(), now - self._changed_at < REST
+        best, moving = self._best_level(), self._moves()
         if best >= 1:
             return None
         waits = self.error is not None and self._failed_key == wish.key

@@ -161,9 +161,9 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     view.people_error = None
     wish = view.wish = make_wish(seen, people)
     preview = view.preview
-    preview.paused = settings.pause
+    preview.paused, preview.playing = settings.pause, is_playing()
     cache.capacity = settings.cache_megabytes << 20
-    _draw(view, preview.look(wish), wish, seen, hidden_by_scene)
+    _draw(view, preview.look(wish), wish, seen, _passepartout(context) if hidden_by_scene else None)
     if preview.wait_seconds() is not None:
         _wake()
     view.drawn_at = time.monotonic()
@@ -171,7 +171,24 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     return view if people else None
 
 
-def _draw(view: Viewed, shown: Picture | None, wish: Wish, seen: View, hidden_by_scene: bool) -> None:
+def _passepartout(context: Any) -> tuple[tuple[float, float, float, float] | None, float]:
+    """The camera's frame, if any, and how much is left of what lies outside it: Blender has drawn its own passepartout
+    before the overlay."""
+    camera = context.space_data.camera or context.scene.camera
+    frame = camera_frame(context)
+    if frame is None or not camera.data.show_passepartout:
+        return None, 1.0
+    return frame, 1.0 - float(camera.data.passepartout_alpha)
+
+
+def _draw(
+    view: Viewed,
+    shown: Picture | None,
+    wish: Wish,
+    seen: View,
+    overlay: tuple[tuple[float, float, float, float] | None, float] | None,
+) -> None:
+    """Draw a picture. overlay: the passepartout, where the scene has been drawn and hides the avatar; None alone."""
     where = place(shown, wish) if shown is not None else None
     if shown is None or where is None:
         view.upload = None
@@ -179,8 +196,11 @@ def _draw(view: Viewed, shown: Picture | None, wish: Wish, seen: View, hidden_by
     if view.upload is None or view.upload.picture is not shown:
         view.upload = draw.Upload(shown)
     at, grow = where
-    terms = depth_terms(seen) if hidden_by_scene else None
-    draw.picture(view.upload, at, (seen.width, seen.height), terms, grow, wish.back)
+    size = seen.width, seen.height
+    if overlay is None:
+        draw.picture(view.upload, at, size, None)
+    else:
+        draw.picture(view.upload, at, size, depth_terms(seen), grow, wish.back, *overlay)
 
 
 def draw_engine(context: Any, depsgraph: bpy.types.Depsgraph) -> None:
@@ -208,6 +228,12 @@ def regions() -> Iterator[Any]:
                 yield from (region for region in area.regions if region.type == "WINDOW")
 
 
+def is_playing() -> bool:
+    """Does an animation play in any window?"""
+    manager = bpy.context.window_manager
+    return manager is not None and any(window.screen.is_animation_playing for window in manager.windows)
+
+
 def redraw() -> None:
     """Have every 3D view drawn again."""
     for region in regions():
@@ -224,8 +250,9 @@ def _tick() -> float | None:
     there = {region.as_pointer(): region for region in regions()}
     for key in [k for k in _state.views if k not in there]:
         _close(_state.views.pop(key))
-    waits = []
+    waits, playing = [], is_playing()
     for key, view in _state.views.items():
+        view.preview.playing = playing
         if view.people_error is None and view.preview.poll():
             there[key].tag_redraw()
         seconds = view.preview.wait_seconds()

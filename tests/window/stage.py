@@ -150,4 +150,4 @@ def play(story) -> None:
         bpy.ops.wm.quit_blender()
         return None
 
-    bpy.app.timers.register(step, first_interval=0.5)
+    bpy.app.timers.register(step, first_interval=0.5, persistent=True)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The viewport preview in a real Blender window, by the pictures on the screen. `.ci/blender_window.sh` provides the
+window."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neural_avatar.neural_backend.interface.camera import Camera
+from neural_avatar.neural_backend.interface.messages import AvatarInstance, RenderRequest
+from neural_avatar.neural_backend.renderer import Renderer
+
+ROOT = Path(__file__).resolve().parent.parent
+AVATAR = ROOT / "assets" / "demo.avatar"
+
+pytestmark = pytest.mark.slow
+
+
+def run(script: str, out: Path) -> dict[str, Any]:
+    """Run a script in a window, with the checkout as an extension of a configuration of its own; returns what it
+    told."""
+    extensions = out / "resources" / "extensions" / "user_default"
+    extensions.mkdir(parents=True)
+    (extensions / "neural_avatar").symlink_to(ROOT)
+    base = Path(sys.executable).resolve().parent.parent
+    environment = {
+        **os.environ, "NEURAL_AVATAR_PYTHON": sys.executable, "NEURAL_AVATAR_DEVICE": "cpu",
+        "BLENDER_USER_RESOURCES": str(out / "resources"), "WINDOW_TIMEOUT": "420",
+    }  # fmt: skip
+    done = subprocess.run(
+        [ROOT / ".ci" / "blender_window.sh", ROOT / "tests" / "window" / script, out, ROOT, sys.prefix, base],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    facts: dict[str, Any] = {}
+    if (out / "facts.jsonl").exists():
+        for line in (out / "facts.jsonl").read_text().splitlines():
+            facts.update(json.loads(line))
+    assert "error" not in facts, facts["error"]
+    assert done.returncode == 0 and facts.get("finished"), f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return facts
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Pictures of views, and what was wished for in them."""
+    out = tmp_path_factory.mktemp("shows")
+    return out, run("shows.py", out)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer("cpu")
+
+
+def on_screen(out: Path, name: str, note: str) -> np.ndarray:
+    """The 3D view's part (height, width, 3) of a picture of the window, 0 to 1, top row first."""
+    x, y, width, height = np.load(out / f"{note}.npz")["place"]
+    return np.asarray(Image.open(out / f"{name}.png").convert("RGB"), np.float32)[y : y + height, x : x + width] / 255
+
+
+def expected(out: Path, note: str, renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
+    """The backend's own frame of a noted view: display colour (height, width, 3) where alpha is 1, and alpha."""
+    n = np.load(out / f"{note}.npz")
+    assert n["level"] == 1
+    camera = Camera(n["K"], n["R"], n["t"], *map(int, n["size"]), bool(n["orthographic"]), float(n["near"]))
+    person = AvatarInstance(str(AVATAR), "someone", n["joints"], n["confidence"])
+    color = renderer.render(RenderRequest(camera, (person,), ("color",))).planes["color"][::-1]
+    linear = color[..., :3].clip(0, 1)
+    display = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clip(1e-9) ** (1 / 2.4) - 0.055)
+    return display, color[..., 3]
+
+
+@pytest.mark.parametrize("name", ["rendered", "overlay", "orthographic"])
+def test_view_shows_the_backends_own_frame(shown: tuple[Path, dict[str, Any]], renderer: Renderer, name: str) -> None:
+    out, _ = shown
+    screen, (color, alpha) = on_screen(out, name, name), expected(out, name, renderer)
+    # What lies outside the camera's frame is under the passepartout.
+    inside = np.zeros_like(alpha, bool)
+    height, width = alpha.shape
+    inside[int(height * 0.3) : int(height * 0.68), int(width * 0.27) : int(width * 0.73)] = True
+    solid = (alpha > 0.99) & inside
+    assert solid.sum() > 2000
+    off = np.abs(screen - color)[solid]
+    assert off.mean() < 2 / 255 and np.quantile(off, 0.99) < 8 / 255, (off.mean(), np.quantile(off, 0.99))
+    # Outside the figure there is one background.
+    empty = (alpha == 0) & inside
+    assert np.abs(screen[empty] - np.median(screen[empty], 0)).max() < 4 / 255
+
+
+def test_scene_hides_the_avatar_and_is_hidden_by_it(shown: tuple[Path, dict[str, Any]], renderer: Renderer) -> None:
+    out, facts = shown
+    screen, alone = on_screen(out, "set", "set"), on_screen(out, "set_alone", "set")
+    color, alpha = expected(out, "set", renderer)
+    height = alpha.shape[0]
+    x0, y0, x1, y1 = facts["front"]
+    left, right, top, bottom = int(x0) + 3, int(x1) - 2, int(height - y1) + 3, int(height - y0) - 2
+    before = np.zeros_like(alpha, bool)
+    before[top:bottom, left:right] = True
+    assert (alpha[before] > 0.99).mean() > 0.5, "the cube was to stand before the body"
+    # Before the avatar: the cube, as if nobody were there.
+    solid_before = before & (alpha > 0.99)
+    # The cube's two faces seen at an angle leave a corner of its bounding box free.
+    assert (np.abs(screen - alone)[solid_before].max(-1) < 2 / 255).mean() > 0.95
+    # Elsewhere the avatar, also where the large cube stands behind.
+    near = np.zeros_like(alpha, bool)
+    near[top - 8 : bottom + 8, left - 8 : right + 8] = True
+    behind = (alpha > 0.99) & ~near
+    behind[int(height * 0.7) :] = False
+    assert (np.abs(screen - color)[behind].max(-1) < 8 / 255).mean() > 0.97
+    large = behind & (np.abs(alone - alone[2, 2]).max(-1) > 0.2)
+    assert large.sum() > 1000, "the large cube was to stand behind the body"
+
+
+def test_playback_survives_everything(tmp_path: Path) -> None:
+    facts = run("playback.py", tmp_path)
+    assert facts["first"] > 5 and facts["again"] == 0, "a second playback asks for nothing"
+    assert facts["growth"] < 5 << 20
+    assert facts["kept_playing"] and facts["pictures_while_asleep"] == 0
+    assert facts["another"] and "stopped unexpectedly" in facts["sentences"][0]
+    assert facts["kept_after_load"] == facts["views_after_load"] == 0
+    # It quit in the middle of a request: nothing may be left.
+    assert not Path(f"/proc/{facts['pid']}").exists()
+    assert facts["folders"] and not [folder for folder in facts["folders"] if Path(folder).exists()]
