@@ -57,9 +57,9 @@ def fit_clip(
 
     start: (T, J, 3). rays: (T, C, J, 2), see optics.to_rays; weight: (T, C, J), 0 where a camera does not see the
     joint. Residuals: metres across the rays, with the soft-L1 loss of scale ``soft``; bone lengths; leaning; and, where
-    ``times`` (T,) seconds is given, accelerations over ``acceleration`` (m/s², one standard deviation; soft-L1 beyond three). Joints of which
-    nothing is known stay where they start; a bone counts only where both its joints are known. Levenberg-Marquardt with
-    iterative reweighting.
+    ``times`` (T,) seconds is given, accelerations over ``acceleration`` (m/s², one standard deviation; soft-L1 beyond
+    three). Joints of which nothing is known stay where they start; a bone counts only where both its joints are known.
+    Levenberg-Marquardt with iterative reweighting.
     """
     problem = _Problem(start, rays, weight, cameras, bones, soft, leaning)
     ties = None if times is None else _ties(times, acceleration)
@@ -77,7 +77,7 @@ def fit_clip(
         else:
             return x
         gain, x, cost, damping = cost - trial_cost, trial, trial_cost, damping / 10
-        if gain < 1e-5 * cost:
+        if gain < 1e-4 * cost:
             break
     return x
 

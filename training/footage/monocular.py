@@ -48,9 +48,9 @@ _TILT = 10.0
 
 @dataclass(frozen=True)
 class MonocularOptions:
-    """height: the person's, metres; it alone sets the scale. focal: pixels of the film, None for the camera's, else 1.2 x
-    the longer side. cutoff: of the low-pass, Hz, 0 for none. up: see world.settle, for a camera whose calibration has a
-    world. window, overlap: frames."""
+    """height: the person's, metres; it alone sets the scale. focal: pixels of the film, None for the camera's, else 1.2
+    times the longer side. cutoff: of the low-pass, Hz, 0 for none. up: see world.settle, for a camera whose calibration
+    has a world. window, overlap: frames."""
 
     height: float = 1.75
     focal: float | None = None
@@ -72,17 +72,19 @@ def reconstruct_single(
     the identity and 0; None for a camera without lens. progress: called with (frames done, frames).
 
     Unknown are the body's joints in every frame and the lengths of its bones. The fit weighs the detections (robustly),
-    bones of constant, left and right equal length, the directions of the pose model's own guess, and small accelerations;
-    long clips are fitted in overlapping windows with the same bones. Hands and face lie on their rays, at the wrist's and
-    the nose's depth plus the pose model's own.
+    bones of constant, left and right equal length, the directions of the pose model's own guess, and small
+    accelerations; long clips are fitted in overlapping windows with the same bones. Hands and face lie on their rays,
+    at the wrist's and the nose's depth plus the pose model's own. Left and right are put right where they jump.
 
     Rows that lack a joint of the trunk have confidence 0, as has every joint that was not detected; gaps of up to 0.2 s
     are interpolated, with half the neighbours' confidence.
 
     The world: where the camera has a place, its world (world.settle); else the camera is taken to be level, unless the
-    person stands tilted by over 10 degrees, the origin lies on the floor under the person, Y points away from the camera.
+    person stands tilted by over 10 degrees, the origin lies on the floor under the person, Y points away from the
+    camera.
 
-    Raises BackendError 'footage-depth' (no 3D guess), 'footage-nobody' (no frame with a whole trunk), 'calibration-size'.
+    Raises BackendError 'footage-depth' (no 3D guess), 'footage-nobody' (no frame with a whole trunk) or
+    'calibration-size'.
     """
     options = options or MonocularOptions()
     placed, notes = _camera(detections, camera, options)
@@ -93,19 +95,20 @@ def reconstruct_single(
             "(--lift), let the embedded pose model look at the film, or film with two calibrated cameras.",
         )
     seen = np.asarray(detections.confidence, np.float64)
-    trunk = (seen[:, _TRUNK] > 0).all(1) & np.isfinite(detections.world[:, _TRUNK]).all((1, 2))
+    guessed = np.isfinite(detections.world[:, _TRUNK]).all((1, 2))
+    trunk = np.asarray((seen[:, _TRUNK] > 0).all(1) & guessed, bool)
     if not trunk.any():
         raise BackendError(
             "footage-nobody",
-            f"Nobody's hips and shoulders are all seen in any frame of {detections.source}; film the whole person, upright "
-            "in the picture.",
+            f"Nobody's hips and shoulders are all seen in any frame of {detections.source}; film the whole "
+            "person, upright in the picture.",
         )
     seen = np.where(trunk[:, None], seen, 0)
     rays = to_rays(detections.points, placed)
     guess = _turned_to_camera(np.asarray(detections.world, np.float64), rays)
     flipped = sides.find_jumps(rays, seen, detections.times)
     rays, seen, guess = (sides.swap(values, flipped) for values in (rays, seen, guess))
-    body, lengths = _fit_body(rays, seen, guess, np.asarray(detections.times, np.float64), options, progress)
+    body = _fit_body(rays, seen, guess, np.asarray(detections.times, np.float64), options, progress)
     joints = np.zeros((len(seen), JOINT_COUNT, 3))
     joints[:, :_BODY] = body
     confidence = _confidence(joints, rays, seen)
@@ -135,7 +138,8 @@ def _camera(
     """The camera of the film, and what was assumed of it."""
     width, height = detections.width, detections.height
     notes: tuple[str, ...] = (
-        f"One camera: it is taken to stand still, and the person to be {options.height:.2f} m tall, which sets the scale.",
+        f"One camera: it is taken to stand still, and the person to be {options.height:.2f} m tall, which sets the "
+        "scale.",
     )
     if camera is None:
         focal = options.focal or 1.2 * max(width, height)
@@ -155,8 +159,8 @@ def _camera(
 
 
 def _turned_to_camera(guess: Array, rays: Array) -> Array:
-    """The pose model looks at the person straight on, whatever the place in the picture: turn its guess (T, 137, 3) from
-    the line of sight to MidHip into the camera's axes."""
+    """The pose model looks at the person straight on, whatever the place in the picture: turn its guess (T, 137, 3)
+    from the line of sight to MidHip into the camera's axes."""
     hip = INDEX["MidHip"]
     sight = np.concatenate([rays[:, hip], np.ones((len(rays), 1))], -1)
     sight /= np.linalg.norm(sight, axis=-1, keepdims=True)
@@ -176,8 +180,8 @@ def _fit_body(
     times: npt.NDArray[np.float64],
     options: MonocularOptions,
     progress: Progress | None,
-) -> tuple[Array, Array]:
-    """Body joints (T, 25, 3) in the camera's axes, at the scale of the pose model's guess, and the lengths of _PAIRS."""
+) -> Array:
+    """Body joints (T, 25, 3) in the camera's axes, at the scale of the pose model's guess."""
     weight, guess = seen[:, :_BODY], guess[:, :_BODY]
     known = (weight > 0) & np.isfinite(guess).all(-1)
     guess = np.where(known[..., None], guess, 0)
@@ -202,14 +206,13 @@ def _fit_body(
     for _ in range(4):
         x = fit(x, rows, lengths, _SEARCH_SIGMA, False)
         lengths = _equal_sides(_medians(x, known[rows]))
-    body = in_windows(
+    return in_windows(
         len(start),
         lambda at: fit(start[at], at, lengths, _RIGID_SIGMA, True),
         options.window,
         options.overlap,
         progress,
     )
-    return body, lengths
 
 
 def _start(rays: Array, weight: Array, guess: Array, times: npt.NDArray[np.float64]) -> Array:
@@ -278,7 +281,7 @@ def _confidence(joints: Array, rays: Array, seen: Array) -> Array:
 def _hang(
     joints: Array, confidence: Array, rays: Array, seen: Array, guess: Array, first: int, last: int, anchor: int
 ) -> None:
-    """Puts joints first:last on their rays, at the anchor's depth plus what the guess says; only where both are seen."""
+    """Puts joints first:last on their rays, at the anchor's depth plus what the guess says, where both are seen."""
     part = slice(first, last)
     deeper = np.nan_to_num(guess[:, part, 2] - guess[:, anchor, None, 2])
     depth = np.maximum(joints[:, anchor, None, 2] + deeper, 0.1)

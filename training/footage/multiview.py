@@ -83,11 +83,11 @@ def reconstruct(
     offsets = _offsets(detections, rays, fitted, options)
     times = _timeline(detections, offsets)
     sampled = [
-        synchronise.sample(ray, d.confidence, d.times, times + offset)
+        synchronise.sample(ray, np.asarray(d.confidence, np.float64), d.times, times + offset)
         for ray, d, offset in zip(rays, detections, offsets, strict=True)
     ]
     seen = np.stack([ray for ray, _ in sampled], 1)  # (T, C, 137, 2)
-    weight = np.stack([confidence for _, confidence in sampled], 1).astype(np.float64)
+    weight = np.stack([confidence for _, confidence in sampled], 1)
     tell(2, 6)
     if options.refine:
         fitted, refined_notes = _refine(fitted, seen, weight)
@@ -135,13 +135,17 @@ def _untangled(d: Detections) -> Detections:
     flipped = sides.find_jumps(d.points, d.confidence, d.times)
     if not flipped.any():
         return d
-    points, confidence = sides.swap(np.asarray(d.points), flipped), sides.swap(np.asarray(d.confidence), flipped)
+    points, confidence = (
+        sides.swap(np.asarray(values, np.float64), flipped).astype(np.float32) for values in (d.points, d.confidence)
+    )
     return replace(d, points=points, confidence=confidence)
 
 
 def _sides_agreed(cameras: Sequence[CalibratedCamera], rays: Array, weight: Array) -> tuple[Array, Array]:
     """Rays (T, C, 137, 2) and weights (T, C, 137), left and right exchanged where one camera contradicts the others."""
-    joints, confidence = _triangulate(cameras, rays, weight)
+    body = weight.copy()
+    body[..., _BODY:] = 0
+    joints, confidence = _triangulate(cameras, rays, body)
     joints[confidence <= 0] = np.nan
     flip = np.ones((len(rays), 2), bool)
     distance, swapped = np.zeros((2, *weight.shape))
@@ -167,7 +171,7 @@ def _offsets(
         return np.zeros(len(detections))
     return synchronise.find_offsets(
         [ray[:, :_BODY] for ray in rays],
-        [d.confidence[:, :_BODY] for d in detections],
+        [np.asarray(d.confidence[:, :_BODY], np.float64) for d in detections],
         [d.times for d in detections],
         [camera.camera for camera in cameras],
         options.sync_seconds,

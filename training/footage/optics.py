@@ -12,7 +12,7 @@ from .records import CalibratedCamera
 
 
 def to_rays(points: npt.ArrayLike, camera: CalibratedCamera) -> Array:
-    """Pixels of the filmed picture (..., 2) to points (..., 2) on the plane at depth 1 before the camera, without lens."""
+    """Pixels of the filmed picture (..., 2), lens undone, to points (..., 2) on the plane at depth 1."""
     p = np.asarray(points, np.float64)
     flat = np.ascontiguousarray(p.reshape(-1, 1, 2))
     if not len(flat):

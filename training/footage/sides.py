@@ -36,7 +36,7 @@ def swap(values: npt.NDArray[np.float64], flipped: Bools) -> npt.NDArray[np.floa
 
 
 def find_jumps(points: npt.ArrayLike, confidence: npt.ArrayLike, times: npt.NDArray[np.float64]) -> Bools:
-    """(T, 2) frames of one camera in which arms or legs are flipped: those that make them jump to the other side and back.
+    """(T, 2) frames of one camera in which arms or legs are flipped: in which they jump to the other side and back.
 
     points: (T, 137, 2) pixels or rays; confidence: (T, 137). The cheapest path through both labellings (Viterbi), jumps
     counted in lengths of the trunk. Under ten frames a second nothing is said.
@@ -46,12 +46,12 @@ def find_jumps(points: npt.ArrayLike, confidence: npt.ArrayLike, times: npt.NDAr
     if frame_rate(times) < 10:
         return out
     ends = [INDEX["Neck"], INDEX["MidHip"]]
-    trunk = np.linalg.norm(p[:, ends[0]] - p[:, ends[1]], axis=-1)[(c[:, ends] > 0).all(1)]
+    trunk = np.linalg.norm(p[:, ends[0]] - p[:, ends[1]], axis=-1)[np.all(c[:, ends] > 0, axis=1)]
     if not len(trunk):
         return out
     size = max(float(np.median(trunk)), 1e-9)
     for g, pairs in enumerate((_ARM, _LEG)):
-        known = (c[:, pairs] > 0.3).all(-1).any(1)
+        known = np.any(np.all(c[:, pairs] > 0.3, axis=-1), axis=1)
         rows = np.nonzero(known)[0]
         if len(rows) > 2:
             out[rows, g] = _cheapest(p[rows][:, pairs] / size, c[rows][:, pairs], np.diff(times[rows]) <= 0.2)

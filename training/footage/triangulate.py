@@ -61,10 +61,13 @@ def triangulate(rays: Array, weight: npt.ArrayLike, cameras: Sequence[Camera]) -
     a residual, and where their rays are nearly parallel.
     """
     w = np.asarray(weight, np.float64)
-    parts = [_triangulate(rays[i : i + _CHUNK], w[i : i + _CHUNK], cameras) for i in range(0, len(rays), _CHUNK)]
-    if not parts:
-        return Points(np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
-    return Points(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("position", "confidence", "views")))
+    out = Points(np.zeros((len(w), 3)), np.zeros(len(w)), np.zeros(len(w), np.int64))
+    seen = np.nonzero((w > 0).sum(1) >= 2)[0]
+    for i in range(0, len(seen), _CHUNK):
+        rows = seen[i : i + _CHUNK]
+        part = _triangulate(rays[rows], w[rows], cameras)
+        out.position[rows], out.confidence[rows], out.views[rows] = part.position, part.confidence, part.views
+    return out
 
 
 def _triangulate(rays: Array, weight: Array, cameras: Sequence[Camera]) -> Points:
@@ -84,7 +87,7 @@ def _triangulate(rays: Array, weight: Array, cameras: Sequence[Camera]) -> Point
         best[better], cost[better] = proposal[better], proposal_cost[better]
     for _ in range(15):
         squared = _squared(best, across, origin, d)
-        best, _ = _crossing(across, origin, weight / np.sqrt(1 + squared / SOFT**2))
+        best = _nearest(across, origin, weight / np.sqrt(1 + squared / SOFT**2))
     distance = np.sqrt(_squared(best, across, origin, d))
     agree = (weight > 0) & (distance < CONTRADICTION)
     _, angle_known = _crossing(across, origin, weight * agree)
@@ -108,12 +111,23 @@ def _crossing(across: Array, origin: Array, weight: Array) -> tuple[Array, npt.N
     """The points (N, 3) nearest to their weighted rays, and whether the rays tell their depth (N,)."""
     normal = np.einsum("nc,ncij->nij", weight, across)
     right = np.einsum("nc,ncij,cj->ni", weight, across, origin)
-    values, vectors = np.linalg.eigh(normal)
+    values = np.linalg.eigvalsh(normal)
     largest = np.maximum(weight.max(1), 1e-12)
     known = values[:, 0] > NARROW * 0.5 * largest
-    inverse = np.where(known[:, None], 1 / np.maximum(values, 1e-12), 0)
-    point = np.einsum("nij,nj,nkj,nk->ni", vectors, inverse, vectors, right, optimize=True)
-    return np.asarray(point), np.asarray(known)
+    return _solve(normal, right), np.asarray(known)
+
+
+def _nearest(across: Array, origin: Array, weight: Array) -> Array:
+    """The points (N, 3) nearest to their weighted rays."""
+    flat = across.reshape(len(across), -1, 9)
+    normal = (weight[:, None] @ flat).reshape(-1, 3, 3)
+    right = (weight[:, None] @ np.einsum("ncij,cj->nci", across, origin))[:, 0]
+    return _solve(normal, right)
+
+
+def _solve(normal: Array, right: Array) -> Array:
+    size = np.trace(normal, axis1=1, axis2=2)[:, None, None]
+    return np.asarray(np.linalg.solve(normal + (1e-9 * size + 1e-12) * np.eye(3), right[..., None])[..., 0])
 
 
 def _squared(point: Array, across: Array, origin: Array, d: Array) -> Array:

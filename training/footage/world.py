@@ -33,7 +33,7 @@ def upright(joints: npt.ArrayLike, confidence: npt.ArrayLike) -> tuple[Array, fl
 
     hip, neck = INDEX["MidHip"], INDEX["Neck"]
     ankles = [INDEX["LAnkle"], INDEX["RAnkle"]]
-    rows = (c[:, [hip, neck]] > 0).all(1)
+    rows = np.asarray((c[:, [hip, neck]] > 0).all(1), bool)
     if not rows.any():
         return np.zeros(3), 180.0
     direction = unit(j[rows, neck] - j[rows, hip])
@@ -106,14 +106,11 @@ def settle(
         if angles[axis] > _NEAR_AXIS:
             turn = rotation_onto_z(person)
             floor = floor_height(joints @ turn.T, confidence)
-            return (
-                turn,
-                np.array([0, 0, -floor]),
-                (
-                    "The calibration does not say what is up and the person stands along none of its axes: the world "
-                    "was turned until the person stands upright, and the floor put under the feet; --up says otherwise.",
-                ),
+            note = (
+                "The calibration does not say what is up and the person stands along none of its axes: the world was "
+                "turned until the person stands upright, and the floor put under the feet; --up says otherwise."
             )
+            return turn, np.array([0, 0, -floor]), (note,)
         turn = to_z_up(axis)
         notes = (
             f"The calibration does not say what is up; the person stands along its {axis}, which is taken; --up says "
