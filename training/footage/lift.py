@@ -41,7 +41,7 @@ class LiftConfig:
     """The perceptron's shape. width: of its hidden layers. blocks: of two layers each, around which the signal is
     added."""
 
-    width: int = 512
+    width: int = 256
     blocks: int = 2
 
 

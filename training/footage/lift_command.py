@@ -20,8 +20,8 @@ def add_lift_command(subparsers: Any) -> None:
     )
     parser.add_argument("motions", type=Path, nargs="+", metavar="MOTION", help="BVH, TRC or a CMU Panoptic folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.lift", help="the perceptron to write")
-    parser.add_argument("--steps", type=_count, default=2000, metavar="N", help="training steps (default: 2000)")
-    parser.add_argument("--width", type=_count, default=512, metavar="N", help="hidden units (default: 512)")
+    parser.add_argument("--steps", type=_count, default=10000, metavar="N", help="training steps (default: 10000)")
+    parser.add_argument("--width", type=_count, default=256, metavar="N", help="hidden units (default: 256)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument(
         "--person", type=int, metavar="ID", help="whom of several people in a Panoptic folder (default: seen most)"

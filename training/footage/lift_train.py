@@ -32,8 +32,8 @@ class LiftOptions:
     joints (one standard deviation), as a share of the body's size in the picture. dropout: probability that a joint,
     and that a whole limb, is missing in a window. seed: of everything random."""
 
-    steps: int = 2000
-    batch: int = 256
+    steps: int = 10000
+    batch: int = 128
     rate: float = 1e-3
     noise: float = 0.02
     dropout: float = 0.05
@@ -207,7 +207,8 @@ def _error(network: LiftNetwork, points: Tensor, present: Tensor, truth: Tensor,
     pose: Tensor = network(features)
     pose = pose - pose[:, HIP, None]
     distance = (pose - (truth - truth[:, HIP, None]) / size[:, None, None]).norm(dim=-1)
-    return (distance * weight).sum(1) / weight.sum(1).clamp(min=1)
+    error: Tensor = (distance * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return error
 
 
 def _about(axis: int, angle: Tensor) -> Tensor:
