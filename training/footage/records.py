@@ -34,10 +34,11 @@ class CalibratedCamera:
 class Detections:
     """What a pose model found of one person in one camera's frames.
 
-    points: (T, 137, 2) float32, pixels of the filmed picture (upright, lens not undone), centres at +0.5; 0 where absent.
-    confidence: (T, 137) float32 in 0..1; 0 where absent. world: (T, 137, 3) float32 metres, camera axes, origin at MidHip,
-    the pose model's own guess in 3D, NaN where it has none; None where the source has no such guess. times: (T,) float64
-    seconds from the first frame. width, height: of the filmed picture. source: the file or folder, for messages.
+    points: (T, 137, 2) float32, pixels of the filmed picture (upright, lens not undone), centres at +0.5; 0 where
+    absent. confidence: (T, 137) float32 in 0..1; 0 where absent. world: (T, 137, 3) float32 metres, camera axes, origin
+    at MidHip, the pose model's own guess in 3D, NaN where it has none; None where the source has no such guess. times:
+    (T,) float64 seconds from the first frame. width, height: of the filmed picture. source: the file or folder, for
+    messages.
     """
 
     points: Floats
@@ -76,10 +77,10 @@ class Reconstruction:
     """Joints and cameras of a capture, world in metres, Z up, the floor near Z = 0.
 
     motion: T rows. cameras: C cameras as refined (lens included). frames: (T, C) int64, the row of each camera's
-    Detections that was filmed at each row of the motion; -1 for none. reprojection: (T, C, 137) float32 pixels of the filmed
-    picture between the projected joint and the detection, NaN where there was no detection of confidence over 0.5 or no
-    joint. offsets: C frames by which each camera was found out of step. notes: sentences for people about what was found or
-    assumed.
+    Detections that was filmed at each row of the motion; -1 for none. reprojection: (T, C, 137) float32 pixels of the
+    filmed picture between the projected joint and the detection, NaN where there was no detection of confidence over
+    0.5 or no joint. offsets: C frames by which each camera was found out of step. notes: sentences for people about
+    what was found or assumed.
     """
 
     motion: Motion
