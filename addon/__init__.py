@@ -11,6 +11,7 @@ from types import ModuleType
 _MODULES = (
     "preferences",
     "properties",
+    "relocation",
     "render_settings",
     "operators",
     "fixes",
@@ -23,8 +24,6 @@ _MODULES = (
     "bake",
     "look",
     "proportions",
-    "compositing",
-    "shadow",
 )
 
 

@@ -31,7 +31,18 @@ def absolute_path(obj: Any) -> str:
         # An override may have set a path of its own, which is relative to the file that overrides.
         if original.library or os.path.exists(beside_library):
             return beside_library
-    return os.path.normpath(os.path.abspath(bpy.path.abspath(path)))
+    found = os.path.normpath(os.path.abspath(bpy.path.abspath(path)))
+    if os.path.exists(found):
+        return found
+    known = original.neural_avatar.known_at if path.startswith("//") else ""
+    return known if known and os.path.exists(known) else _bundled(found) or found
+
+
+def _bundled(path: str) -> str:
+    """The avatar that comes with this installation, where a file names that of another; '' where it does not."""
+    folder, name = os.path.split(path)
+    here = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", name)
+    return here if os.path.basename(folder) == "assets" and name and os.path.exists(here) else ""
 
 
 def header(path: str) -> AvatarHeader:

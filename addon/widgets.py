@@ -12,7 +12,7 @@ from ..neural_backend.interface.messages import BackendError
 from . import session
 
 #: Unscaled pixels of a letter, about, and of what stands before and after a label.
-_LETTER, _MARGIN = 6.6, 60
+_LETTER, _MARGIN = 6.8, 72
 
 
 def letters() -> int:
@@ -37,7 +37,7 @@ def warn(layout: Any, text: str, width: int = 0) -> Any:
     box = layout.box()
     column = box.column()
     column.alert = True
-    lines(column, text, "ERROR", width - 3 if width else letters() - 4)
+    lines(column, text, "ERROR", width - 3 if width else max(16, letters() - 4))
     return box
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import bpy
 
+from ...neural_backend.interface.messages import BackendError
 from .. import session
 from ..widgets import draw_session, letters, lines, warn
 from . import home
@@ -18,6 +19,11 @@ def draw_preferences(preferences: Any) -> None:
     """Draw all of it."""
     layout = preferences.layout
     width = letters()
+    python_known = True
+    try:
+        session.python()
+    except BackendError:
+        python_known = False  # the environment's box says what to do
     _draw_environment(layout.box(), preferences, width)
     column = layout.column()
     column.use_property_split = True
@@ -32,7 +38,10 @@ def draw_preferences(preferences: Any) -> None:
     column.separator()
     column.prop(preferences, "unload_minutes", text="Give GPU Memory Back After (min)")
     column.prop(preferences, "stop_minutes", text="Stop Renderer After (min)")
-    draw_session(layout, width)
+    if python_known:
+        draw_session(layout, width)
+    else:
+        layout.operator("neural_avatar.open_log")
 
 
 def _draw_environment(box: Any, preferences: Any, width: int) -> None:

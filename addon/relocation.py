@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps relative paths of avatars true when a blend file is saved elsewhere or things are appended from another.
+
+Blender does this for its own paths, not for an add-on's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import bpy
+
+from . import avatars
+
+#: What a save has changed, in case it was the save of a copy: object's name to the path it had.
+_before: dict[str, str] = {}
+
+
+@bpy.app.handlers.persistent
+def _save_pre(*arguments: Any) -> None:
+    _before.clear()
+    target = _target(arguments)
+    old, new = os.path.dirname(bpy.data.filepath), os.path.dirname(target)
+    moves = bool(bpy.data.filepath and target) and os.path.normcase(old) != os.path.normcase(new)
+    for obj in _local():
+        path = obj.neural_avatar.avatar_path
+        absolute = avatars.absolute_path(obj)
+        if not path.startswith("//") or not os.path.exists(absolute):
+            continue
+        obj.neural_avatar.known_at = absolute
+        if moves:
+            try:
+                moved = "//" + os.path.relpath(absolute, new).replace(os.sep, "/")
+            except ValueError:  # another drive
+                moved = absolute
+            if moved != path:
+                _before[obj.name] = path
+                obj.neural_avatar["avatar_path"] = moved
+
+
+@bpy.app.handlers.persistent
+def _save_post(*arguments: Any) -> None:
+    # The save of a copy leaves the open file where it was.
+    if _before and os.path.normpath(bpy.data.filepath) != os.path.normpath(_target(arguments)):
+        for name, path in _before.items():
+            bpy.data.objects[name].neural_avatar["avatar_path"] = path
+    _before.clear()
+
+
+@bpy.app.handlers.persistent
+def _import_post(context: Any, *_: Any) -> None:
+    """After an append: paths were relative to the file that things come from."""
+    for item in context.import_items:
+        obj, library = item.id, item.source_library
+        if library is None or not isinstance(obj, bpy.types.Object) or obj.library is not None:
+            continue
+        path = obj.neural_avatar.avatar_path
+        if path.startswith("//"):
+            absolute = os.path.normpath(bpy.path.abspath(path, library=library))
+            own = bpy.path.relpath(absolute) if bpy.data.filepath else absolute
+            if os.path.exists(absolute):
+                obj.neural_avatar["avatar_path"] = own
+
+
+def _local() -> list[Any]:
+    return [o for o in bpy.data.objects if o.library is None and o.type == "ARMATURE" and o.neural_avatar.avatar_path]
+
+
+def _target(arguments: tuple[Any, ...]) -> str:
+    """The file that is being saved, as Blender tells its handlers; '' for a start-up file."""
+    return next((a for a in arguments if isinstance(a, str)), "")
+
+
+#: The last is there from Blender 4.3 on; before, `known_at` leads to the avatar.
+_HANDLERS = (("save_pre", _save_pre), ("save_post", _save_post), ("blend_import_post", _import_post))
+
+CLASSES = ()
+
+
+def register() -> None:
+    """Watch saving and appending."""
+    for name, handler in _HANDLERS:
+        if hasattr(bpy.app.handlers, name):
+            getattr(bpy.app.handlers, name).append(handler)
+
+
+def unregister() -> None:
+    """Undo :func:`register`."""
+    for name, handler in _HANDLERS:
+        if handler in getattr(bpy.app.handlers, name, ()):
+            getattr(bpy.app.handlers, name).remove(handler)
