@@ -35,9 +35,14 @@ class Film:
 
 @dataclass
 class Track:
-    """One person over time: frame → pose."""
+    """One person over time: frame → pose, in order of frames."""
 
     poses: dict[int, Found] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        """The last frame."""
+        return next(reversed(self.poses))
 
     @property
     def size(self) -> float:
@@ -103,8 +108,8 @@ def follow(frames: Mapping[int, Sequence[Found]]) -> list[Track]:
     tracks: list[Track] = []
     for frame, everyone in sorted(frames.items()):
         people = [p for p in everyone if (p.confidence > 0).any()]
-        open_tracks = [t for t in tracks if frame - max(t.poses) <= _GAP]
-        cost = np.array([[_distance(t.poses[max(t.poses)], p) for p in people] for t in open_tracks])
+        open_tracks = [t for t in tracks if frame - t.last <= _GAP]
+        cost = np.array([[_distance(t.poses[t.last], p) for p in people] for t in open_tracks])
         taken: set[int] = set()
         if cost.size:
             for row, column in zip(*linear_sum_assignment(np.minimum(cost, 10)), strict=True):
