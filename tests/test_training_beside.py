@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import csv
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from neural_avatar.neural_backend.interface.skeleton import FACE, INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
@@ -20,6 +23,7 @@ from neural_avatar.training.disturbance import Disturbance, disturb
 from neural_avatar.training.initialise import frame_views, new_avatar
 from neural_avatar.training.light import MOST, LightGains
 from neural_avatar.training.losses import FallbackImageLoss
+from neural_avatar.training.reporting import Log, Reporter
 from neural_avatar.training.trainer import Trainer
 
 
@@ -104,3 +108,19 @@ def test_what_learns_beside_the_avatar_is_resumed_too(footage: Path, tmp_path: P
     for name, tensor in straight.export_weights().items():
         assert torch.equal(tensor, second.export_weights()[name]), name
     assert replace(config, light_gain=False) != config
+
+
+def test_the_log_goes_to_tensorboard_too_and_forgets_what_is_done_again(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    reporter = Reporter()
+    with closing(Log(tmp_path / "log.csv", 0, reporter)) as log:
+        for step in (20, 40, 60):
+            log.add(step, step / 2, {"loss": step / 100, "image": 0.1, "lr": 1e-3}, 20.0 if step == 40 else None)
+    with closing(Log(tmp_path / "log.csv", 40, reporter)) as log:
+        log.add(60, 33.0, {"loss": 0.5, "image": 0.1, "lr": 1e-3}, None)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("loss/total")] == [(20, 0.2), (40, 0.4), (60, 0.5)]
+    assert [e.step for e in events.Scalars("preview_psnr")] == [40]
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [(row["step"], row["loss"]) for row in rows] == [("20", "0.2"), ("40", "0.4"), ("60", "0.5")]

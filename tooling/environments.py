@@ -68,7 +68,7 @@ def requirements(name: str) -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [requirement for name in ("backend", "training", "footage", "evaluation", "exr", "dev") for requirement in extras[name]]
+    wanted = [requirement for name in ("backend", "training", "footage", "logs", "evaluation", "exr", "dev") for requirement in extras[name]]
     return [TORCH, *project["dependencies"], *wanted]
 
 

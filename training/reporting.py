@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from .tensorboard import Board
+
 if TYPE_CHECKING:
     from .trainer import Trainer
 
@@ -75,12 +77,15 @@ class Reporter:
 
 
 class Log:
-    """A run's log.csv. Lines beyond the step at which a run resumes are dropped: those steps are done again."""
+    """A run's log.csv, and its TensorBoard curves where that is installed. What lies beyond the step at which a run
+    resumes is dropped: those steps are done again."""
 
     def __init__(self, path: Path, step: int, reporter: Reporter) -> None:
         self._path, self._reporter = path, reporter
+        self._board: Board | None = None
         with reporter.side_product("log"):
             self._begin(step)
+            self._board = Board(path.parent, step)
 
     def _begin(self, step: int) -> None:
         kept: list[dict[str, str]] = []
@@ -108,3 +113,10 @@ class Log:
             row["preview_psnr"] = f"{preview_psnr:.3f}"
         with self._reporter.side_product("log"), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore").writerow(row)
+            if self._board is not None:
+                self._board.add(step, values if preview_psnr is None else {**values, "preview_psnr": preview_psnr})
+
+    def close(self) -> None:
+        """End the files."""
+        if self._board is not None:
+            self._board.close()

@@ -212,7 +212,7 @@ def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: R
         trainer.save()
     saved = time.monotonic()
     looks = [share for share in LOOKS if share > trainer.progress or not trainer.state.step]
-    with reporter.training(trainer) as bar:
+    with closing(log), reporter.training(trainer) as bar:
         while trainer.progress < 1 and not interrupt.asked:
             if trainer.pretrained:
                 trainer.set_free(lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, False, reporter)))
