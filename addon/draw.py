@@ -53,12 +53,12 @@ void main()
   depth = depth * grow - back;
   float z = terms.z > 0.5 ? (terms.x * depth + terms.y) / max(depth, 1e-6) : terms.x * depth + terms.y;
   gl_FragDepth = clamp(z * 0.5 + 0.5, 0.0, 1.0);
-  if (terms.z > -0.5) {
-    // Over the scene: Blender brings overlays to the display by a power of 1 / 2.2; what is to arrive there is sRGB.
+  if (power > 0.0) {
+    // What is to arrive at the display is sRGB; what brings it there may apply a power of its own before.
     vec3 linear = color.rgb / color.a;
     vec3 shown = mix(linear * 12.92, 1.055 * pow(max(linear, vec3(0.0031308)), vec3(1.0 / 2.4)) - 0.055,
                      step(vec3(0.0031308), linear));
-    color.rgb = pow(clamp(shown, 0.0, 1.0), vec3(2.2)) * color.a;
+    color.rgb = pow(clamp(shown, 0.0, 1.0), vec3(power)) * color.a;
   }
   bool inside = all(greaterThanEqual(gl_FragCoord.xy, frame.xy)) && all(lessThanEqual(gl_FragCoord.xy, frame.zw));
   out_color = inside ? color : color * outside;
@@ -66,6 +66,9 @@ void main()
 """
 
 _FILL = "void main() { out_color = color; }"
+
+#: Blender brings what is laid over its picture to the display by a power of 1 / 2.2.
+OVERLAY = 2.2
 
 _kept: dict[str, Any] = {}
 
@@ -84,6 +87,7 @@ def _shader(name: str) -> Any:
             info.push_constant("FLOAT", "grow")
             info.push_constant("FLOAT", "back")
             info.push_constant("FLOAT", "outside")
+            info.push_constant("FLOAT", "power")
             info.push_constant("VEC4", "frame")
             info.sampler(0, "FLOAT_2D", "color_map")
             info.sampler(1, "FLOAT_2D", "depth_map")
@@ -130,12 +134,14 @@ def picture(
     back: float = 0.0,
     frame: tuple[float, float, float, float] | None = None,
     outside: float = 1.0,
+    power: float = 0.0,
 ) -> None:
     """Draw a picture.
 
     at: (x, y, width, height) in pixels of a view of view_size. terms: of preview_view.depth_terms, to let the scene
     hide it; None to draw over everything. grow, back: what its depth is multiplied by, then lessened by.
     frame: (x0, y0, x1, y1) in pixels, outside of which ``outside`` of the picture is left; None for no such limit.
+    power: 0 for a scene-linear target, 1 for one of display colours, OVERLAY for what Blender lays over its picture.
     """
     shader, batch = _shader("picture")
     gpu.state.blend_set("ALPHA_PREMULT")
@@ -143,10 +149,11 @@ def picture(
     gpu.state.depth_mask_set(False)
     try:
         shader.uniform_float("rect", _rect(at, view_size))
-        shader.uniform_float("terms", (*(terms or (0.0, 0.0, -1.0)), upload.typical))
+        shader.uniform_float("terms", (*(terms or (0.0, 0.0, 0.0)), upload.typical))
         shader.uniform_float("grow", grow)
         shader.uniform_float("back", back)
         shader.uniform_float("outside", outside if frame is not None else 1.0)
+        shader.uniform_float("power", power)
         shader.uniform_float("frame", frame or (0.0, 0.0, 0.0, 0.0))
         shader.uniform_sampler("color_map", upload.color)
         shader.uniform_sampler("depth_map", upload.depth)

@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from . import draw, draw_bones, session, viewport
+from . import draw, draw_bones, preview_playblast, session, viewport
 from .engine import NeuralAvatarEngine
 
 _handles: list[Any] = []
@@ -157,6 +157,7 @@ CLASSES = (
     NEURAL_AVATAR_OT_preview_retry,
     NEURAL_AVATAR_OT_preview_clear,
     NEURAL_AVATAR_PT_view,
+    preview_playblast.NEURAL_AVATAR_OT_playblast,
 )
 
 
@@ -164,6 +165,7 @@ def register() -> None:
     """Draw into every 3D view; nothing is drawn where there is no window."""
     bpy.types.Scene.neural_avatar_preview = bpy.props.PointerProperty(type=PreviewSettings)
     bpy.types.VIEW3D_PT_overlay.append(_popover)
+    bpy.types.VIEW3D_MT_view.append(preview_playblast.menu)
     viewport.register()
     if not bpy.app.background:
         space = bpy.types.SpaceView3D
@@ -177,4 +179,5 @@ def unregister() -> None:
         bpy.types.SpaceView3D.draw_handler_remove(_handles.pop(), "WINDOW")
     viewport.unregister()
     bpy.types.VIEW3D_PT_overlay.remove(_popover)
+    bpy.types.VIEW3D_MT_view.remove(preview_playblast.menu)
     del bpy.types.Scene.neural_avatar_preview

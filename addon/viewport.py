@@ -200,7 +200,7 @@ def _draw(
     if overlay is None:
         draw.picture(view.upload, at, size, None)
     else:
-        draw.picture(view.upload, at, size, depth_terms(seen), grow, wish.back, *overlay)
+        draw.picture(view.upload, at, size, depth_terms(seen), grow, wish.back, *overlay, power=draw.OVERLAY)
 
 
 def draw_engine(context: Any, depsgraph: bpy.types.Depsgraph) -> None:
