@@ -158,18 +158,19 @@ def _storage(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
+_KNOWN: dict[str, Any] = {
+    "collections.OrderedDict": OrderedDict,
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch.storage._load_from_bytes": _storage,
+    **dict.fromkeys(_RESULT_NAMES, _Result),
+}
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows tensors and DensePose's result; a name of anything else ends the reading before anything is run."""
 
-    _KNOWN: dict[str, Any] = {
-        "collections.OrderedDict": OrderedDict,
-        "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-        "torch.storage._load_from_bytes": _storage,
-        **dict.fromkeys(_RESULT_NAMES, _Result),
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        known = self._KNOWN.get(f"{module}.{name}")
+        known = _KNOWN.get(f"{module}.{name}")
         if known is None:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
         return known
