@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The render engine. It only delegates: Blender makes and drops engines as it likes, so nothing of value lives in
-one."""
+one. Each method loads what it needs when it is called: Blender's start must not wait for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import bpy
-
-from . import final, passes, viewport
 
 
 class NeuralAvatarEngine(bpy.types.RenderEngine):
@@ -25,15 +23,22 @@ class NeuralAvatarEngine(bpy.types.RenderEngine):
         super().__init__(*args, **keywords)
 
     def update_render_passes(self, scene: Any = None, renderlayer: Any = None) -> None:
+        from . import passes
+
         passes.register(self, scene, renderlayer)
 
     def render(self, depsgraph: bpy.types.Depsgraph) -> None:  # type: ignore[override]
+        from . import final
+
         final.render(self, depsgraph)
 
     def view_update(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
         """The scene has changed; the drawing that follows looks for itself."""
 
     def view_draw(self, context: bpy.types.Context, depsgraph: bpy.types.Depsgraph) -> None:
+        from . import viewport
+
+        viewport.start()
         viewport.draw_engine(context, depsgraph)
 
 

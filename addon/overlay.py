@@ -4,15 +4,28 @@ objects and hiding them, with the bones over it; and the settings of all preview
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Any
 
 import bpy
 
-from . import draw, draw_bones, preview_playblast, session, viewport
+from . import preview_playblast
 from .engine import NeuralAvatarEngine
 
 _handles: list[Any] = []
+
+
+def _viewport() -> Any:
+    """The previews; loaded, with numpy, when there is something to show: Blender's start must not wait for it."""
+    from . import viewport
+
+    viewport.start()
+    return viewport
+
+
+def _is_loaded() -> bool:
+    return f"{__package__}.viewport" in sys.modules
 
 
 class PreviewSettings(bpy.types.PropertyGroup):
@@ -43,6 +56,13 @@ class PreviewSettings(bpy.types.PropertyGroup):
     )
 
 
+def any_avatar() -> bool:
+    """Does any armature carry an avatar?"""
+    return bool(len(bpy.data.armatures)) and any(
+        obj.type == "ARMATURE" and obj.neural_avatar.avatar_path for obj in bpy.data.objects
+    )
+
+
 def is_our_render(context: Any) -> bool:
     """Does the view show our own engine's render?"""
     return context.space_data.shading.type == "RENDERED" and context.scene.render.engine == NeuralAvatarEngine.bl_idname
@@ -56,11 +76,15 @@ def _draw_avatars() -> None:
     settings = getattr(context.scene, "neural_avatar_preview", None)
     if settings is None or not settings.show:
         return
+    if not (_is_loaded() or any_avatar()):
+        return
     depsgraph = context.evaluated_depsgraph_get()
-    view = viewport.show(context, depsgraph, hidden_by_scene=True)
+    view = _viewport().show(context, depsgraph, hidden_by_scene=True)
     if view is None or view.upload is None or not settings.show_bones:
         return
     if space.overlay.show_overlays and space.overlay.show_bones:
+        from . import draw_bones
+
         draw_bones.draw(context, depsgraph)
 
 
@@ -70,9 +94,11 @@ def _draw_words() -> None:
     settings = getattr(context.scene, "neural_avatar_preview", None)
     if settings is None or not (settings.show or is_our_render(context)):
         return
-    view = viewport.known(context)
+    view = _viewport().known(context) if _is_loaded() else None
     if view is None:
         return
+    from . import draw, session
+
     error, preview = view.people_error or view.preview.error, view.preview
     scale = context.preferences.system.ui_scale
     region = context.region
@@ -96,7 +122,7 @@ class NEURAL_AVATAR_OT_preview_retry(bpy.types.Operator):
     bl_label = "Try Again"
 
     def execute(self, context: Any) -> Any:
-        viewport.retry()
+        _viewport().retry()
         return {"FINISHED"}
 
 
@@ -107,7 +133,7 @@ class NEURAL_AVATAR_OT_preview_clear(bpy.types.Operator):
     bl_label = "Clear"
 
     def execute(self, context: Any) -> Any:
-        viewport.cache.clear()
+        _viewport().cache.clear()
         return {"FINISHED"}
 
 
@@ -129,6 +155,9 @@ class NEURAL_AVATAR_PT_view(bpy.types.Panel):
         layout.prop(settings, "show_bones")
         layout.prop(settings, "show_rate")
         layout.prop(settings, "cache_megabytes")
+        if not _is_loaded():
+            return
+        viewport = _viewport()
         row = layout.row(align=True)
         row.label(text=f"{len(viewport.cache)} pictures, {viewport.cache.size >> 20} MB")
         row.operator("neural_avatar.preview_clear", text="", icon="TRASH")
@@ -166,7 +195,6 @@ def register() -> None:
     bpy.types.Scene.neural_avatar_preview = bpy.props.PointerProperty(type=PreviewSettings)
     bpy.types.VIEW3D_PT_overlay.append(_popover)
     bpy.types.VIEW3D_MT_view.append(preview_playblast.menu)
-    viewport.register()
     if not bpy.app.background:
         space = bpy.types.SpaceView3D
         _handles.append(space.draw_handler_add(_draw_avatars, (), "WINDOW", "POST_VIEW"))
@@ -177,7 +205,8 @@ def unregister() -> None:
     """Undo :func:`register`."""
     while _handles:
         bpy.types.SpaceView3D.draw_handler_remove(_handles.pop(), "WINDOW")
-    viewport.unregister()
+    if _is_loaded():
+        _viewport().stop()
     bpy.types.VIEW3D_PT_overlay.remove(_popover)
     bpy.types.VIEW3D_MT_view.remove(preview_playblast.menu)
     del bpy.types.Scene.neural_avatar_preview

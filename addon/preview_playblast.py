@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A playblast with avatars: the viewport as it looks, frame by frame, each with the avatar of that very frame.
+"""A playblast with avatars.
 
 Blender's own Viewport Render Animation calls no add-on while it draws (neither draw handlers nor a foreign engine's
 view), so this one stands beside it in the View menu: same view, same resolution, same output path.
@@ -8,119 +8,11 @@ view), so this one stands beside it in the View menu: same view, same resolution
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import bpy
-import gpu
-import numpy as np
 
 from ..neural_backend.interface.messages import BackendError
-from . import draw, session, viewport
-from .preview import Pending
-from .preview_picture import Wish, make_picture
-from .preview_view import View, depth_terms, make_wish
-
-_CLIENT = "playblast"
-#: Seconds for one frame.
-_PATIENCE = 600.0
-
-
-def size_of(scene: Any) -> tuple[int, int]:
-    """The playblast's size in pixels: the render's."""
-    render = scene.render
-    return tuple(
-        max(1, side * render.resolution_percentage // 100) for side in (render.resolution_x, render.resolution_y)
-    )
-
-
-def matrices(context: Any, size: tuple[int, int]) -> tuple[Any, Any]:
-    """View and projection matrix: the camera's in a camera view, else the view's own with the sides' ratio of the
-    playblast."""
-    data, scene = context.region_data, context.scene
-    camera = context.space_data.camera or scene.camera
-    if data.view_perspective == "CAMERA" and camera is not None and camera.type == "CAMERA":
-        depsgraph = context.evaluated_depsgraph_get()
-        seen = camera.evaluated_get(depsgraph)
-        projection = seen.calc_matrix_camera(
-            depsgraph, x=size[0], y=size[1], scale_x=scene.render.pixel_aspect_x, scale_y=scene.render.pixel_aspect_y
-        )
-        return seen.matrix_world.normalized().inverted(), projection
-    projection = data.window_matrix.copy()
-    narrower = (context.region.width / context.region.height) / (size[0] / size[1])
-    projection[0][0] *= narrower
-    projection[0][2] *= narrower
-    projection[0][3] *= narrower
-    return data.view_matrix.copy(), projection
-
-
-class Playblast:
-    """One frame after another. context: of a 3D view."""
-
-    def __init__(self, context: Any, frames: range) -> None:
-        self.context, self.frames = context, frames
-        self.size = size_of(context.scene)
-        self.offscreen = gpu.types.GPUOffScreen(*self.size, format="RGBA16F")
-        self.written: list[str] = []
-
-    def steps(self) -> Iterator[Pending | None]:
-        """Each step ends where the backend is at work (it gives the request), or a frame is written (None). Raises
-        BackendError."""
-        for frame in self.frames:
-            self.context.scene.frame_set(frame)
-            depsgraph = self.context.evaluated_depsgraph_get()
-            to_view, projection = matrices(self.context, self.size)
-            view = View(*self.size, np.array(projection, np.float64), np.array(to_view, np.float64))
-            wish = make_wish(view, viewport.people_of(depsgraph))
-            pending = None
-            if wish.box is not None:
-                pending = session.session().request(wish.request(1.0), _CLIENT)
-                yield pending
-            self._write(frame, wish, view, (to_view, projection), pending)
-            yield None
-
-    def _write(self, frame: int, wish: Wish, view: View, seen: tuple[Any, Any], pending: Any) -> None:
-        context = self.context
-        self.offscreen.draw_view3d(
-            context.scene, context.view_layer, context.space_data, context.region, *seen, do_color_management=True
-        )
-        with self.offscreen.bind():
-            if pending is not None:
-                with pending.wait(_PATIENCE) as rendered:
-                    picture = make_picture(wish, 1.0, rendered.planes, rendered.seconds)
-                at = picture.x, picture.y, picture.width, picture.height
-                draw.picture(draw.Upload(picture), at, self.size, depth_terms(view), 1.0, wish.back, power=1.0)
-            buffer = gpu.state.active_framebuffer_get().read_color(0, 0, *self.size, 4, 0, "FLOAT")
-        buffer.dimensions = self.size[0] * self.size[1] * 4
-        self._save(np.array(buffer, np.float32), self._path(frame))
-
-    def _path(self, frame: int) -> str:
-        path = bpy.path.abspath(self.context.scene.render.frame_path(frame=frame))
-        stem, end = os.path.splitext(path)
-        # Films are left to whoever cuts: a playblast is a row of pictures.
-        return path if end.lower() == ".png" else f"{stem if self._is_picture() else stem + f'-{frame:04d}'}.png"
-
-    def _is_picture(self) -> bool:
-        return not self.context.scene.render.is_movie_format
-
-    def _save(self, pixels: np.ndarray[Any, Any], path: str) -> None:
-        pixels.reshape(-1, 4)[:, 3] = 1
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        image = bpy.data.images.new(".Neural Avatar playblast", *self.size)
-        try:
-            image.pixels.foreach_set(pixels)
-            image.filepath_raw, image.file_format = path + ".part.png", "PNG"
-            image.save()
-        finally:
-            bpy.data.images.remove(image)
-        os.replace(path + ".part.png", path)
-        self.written.append(path)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self.offscreen.free()
-        if session.is_ready():
-            session.session().drop_client(_CLIENT)
 
 
 class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
@@ -140,6 +32,9 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
         return context.area is not None and context.area.type == "VIEW_3D" and context.region_data is not None
 
     def _begin(self, context: Any) -> None:
+        # Loaded when it is needed: Blender's start must not wait for numpy.
+        from .preview_frames import Playblast
+
         scene = context.scene
         self._before = scene.frame_current
         self._work = Playblast(context, range(scene.frame_start, scene.frame_end + 1, scene.frame_step))

@@ -15,6 +15,7 @@ from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from . import backdrop, draw, plate, scene, session
+from .overlay import any_avatar
 from .preview import Pending, Preview
 from .preview_picture import Box, Cache, Picture, Wish, place
 from .preview_view import View, depth_terms, make_wish
@@ -59,20 +60,13 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
         if any(k[0] != _state.generation for k in _state.people):
             _state.people.clear()
         try:
-            found = scene.avatar_instances(depsgraph) if anybody() else ()
+            found = scene.avatar_instances(depsgraph) if any_avatar() else ()
         except BackendError as error:
             found = error
         _state.people[key] = found
     if isinstance(found, BackendError):
         raise found
     return found
-
-
-def anybody() -> bool:
-    """Does any armature carry an avatar? Spares scenes without one the walk over all their objects."""
-    return any(
-        obj.type == "ARMATURE" and obj.neural_avatar.avatar_path for obj in bpy.data.objects if obj.type == "ARMATURE"
-    )
 
 
 def _visible(person: AvatarInstance, context: Any) -> bool:
@@ -302,9 +296,12 @@ def _loaded(*_: Any) -> None:
     forget()
 
 
-def register() -> None:
-    """Follow the scene's changes."""
+def start() -> None:
+    """Follow the scene's changes, from the first time that there is something to show."""
     handlers = bpy.app.handlers
+    if _loaded in handlers.load_post:
+        return
+    _state.generation += 1
     for listened in (
         handlers.depsgraph_update_post,
         handlers.frame_change_post,
@@ -315,9 +312,11 @@ def register() -> None:
     handlers.load_post.append(_loaded)
 
 
-def unregister() -> None:
-    """Undo :func:`register`, and leave nothing behind."""
+def stop() -> None:
+    """Undo :func:`start`, and leave nothing behind."""
     handlers = bpy.app.handlers
+    if _loaded not in handlers.load_post:
+        return
     for listened in (
         handlers.depsgraph_update_post,
         handlers.frame_change_post,
@@ -330,6 +329,3 @@ def unregister() -> None:
         bpy.app.timers.unregister(_tick)
     forget()
     draw.forget()
-
-
-CLASSES = ()
