@@ -26,10 +26,11 @@ from .views import Box
 
 @dataclass(frozen=True)
 class Found:
-    """A person in a picture. landmarks: in pixels of the film. mask: (h, w) float32 in 0..1 of the picture that was
-    looked at, or None where it was not asked for."""
+    """A person in a picture. landmarks: in pixels of the film. view: the film's cut that was looked at. mask: (h, w)
+    float32 in 0..1 of that cut, or None where it was not asked for."""
 
     landmarks: Landmarks
+    view: Box
     mask: Floats | None = None
 
 
@@ -79,6 +80,7 @@ class Holistic:
                 _scaled(result.right_hand_landmarks, view),
                 _scaled(result.face_landmarks, view),
             ),
+            view,
             None if result.segmentation_mask is None else np.asarray(result.segmentation_mask, np.float32),
         )
 
@@ -104,7 +106,7 @@ class Finder:
             result = self._model.process(np.ascontiguousarray(rgb))
         if result.pose_landmarks is None or result.pose_world_landmarks is None:
             return None
-        return Found(Landmarks(_body(result, view), _points(result.pose_world_landmarks)))
+        return Found(Landmarks(_body(result, view), _points(result.pose_world_landmarks)), view)
 
     def close(self) -> None:
         """Free the models."""

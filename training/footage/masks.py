@@ -170,6 +170,6 @@ def _segmenter(source: Source, detections: Detections, options: MaskOptions) -> 
         found = tracker.follow(backed(frame))
         if found is None or found.mask is None or overlap(tracker.place.box or box, box) < _SAME:
             return None
-        return place_mask(found.mask, tracker.view, (source.width, source.height), size)
+        return place_mask(found.mask, found.view, (source.width, source.height), size)
 
     return by_model

@@ -33,14 +33,17 @@ VISIBLE = 0.3
 #: or in the shade comes to 0.5 and more.
 _ALIKE = 0.35
 
+#: MediaPipe's landmarks of the trunk's corners in turn, and of hip and knee.
+_TRUNK, _THIGHS = [11, 12, 24, 23], ((23, 25), (24, 26))
+
 #: The pictures that people are looked for in are at most this large.
 _SEARCH_SIZE = 640
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a frame. box: around the visible landmarks. colours: a normalised histogram, see ``_colours``; empty
-    where trunk and thighs do not show."""
+    """Somebody in a frame. box: around the visible landmarks. colours: see ``_colours``; empty where they do not
+    matter."""
 
     box: Box
     colours: Floats
@@ -137,10 +140,12 @@ def choose(people: Sequence[Person], reference: Person, last: Box | None, lost: 
 
 
 def alike(a: Person, b: Person) -> float:
-    """How alike two people's colours are, 0..1; 0.5 where it cannot be told."""
+    """How alike two people's colours are, 0..1: of trunk and thighs the one that is less so (Bhattacharyya
+    coefficient); 0.5 where neither shows."""
     if not a.colours.size or not b.colours.size:
         return 0.5
-    return float(np.sqrt(a.colours * b.colours).sum())
+    known = a.colours.any(1) & b.colours.any(1)
+    return float(np.sqrt(a.colours * b.colours).sum(1)[known].min()) if known.any() else 0.5
 
 
 def backed(frame: Frame) -> Bytes:
@@ -152,24 +157,27 @@ def backed(frame: Frame) -> Bytes:
 
 
 def _colours(rgb: Bytes, body: Floats) -> Floats:
-    """A smoothed histogram, (8 * 8 * 8,) over Lab with sum 1, of the trunk and the thighs."""
-    polygons = [np.concatenate([body[[11, 12, 24, 23], :2]])]
-    for hip, knee in ((23, 25), (24, 26)):
-        side = 0.2 * float(np.linalg.norm(body[23, :2] - body[24, :2])) + 1
-        polygons.append(np.stack([body[hip, :2] + (-side, 0), body[hip, :2] + (side, 0), body[knee, :2]]))
+    """Two smoothed histograms, (2, 4 * 16 * 16) over Lab, each with sum 1: of the trunk and of the thighs. All 0 where
+    too little of a part shows."""
+    side = 0.2 * float(np.linalg.norm(body[23, :2] - body[24, :2])) + 1
+    thighs = [np.stack([body[hip, :2] - (side, 0), body[hip, :2] + (side, 0), body[knee, :2]]) for hip, knee in _THIGHS]
+    return np.stack([_histogram(rgb, [body[_TRUNK, :2]]), _histogram(rgb, thighs)])
+
+
+def _histogram(rgb: Bytes, polygons: list[Floats]) -> Floats:
     corners = np.concatenate(polygons)
     x0, y0 = np.maximum(corners.min(0), 0).astype(int)
     x1, y1 = np.minimum(corners.max(0) + 1, (rgb.shape[1], rgb.shape[0])).astype(int)
+    nothing = np.zeros(4 * 16 * 16, np.float32)
     if x1 - x0 < 4 or y1 - y0 < 4:
-        return np.zeros(0, np.float32)
+        return nothing
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     for polygon in polygons:
         cv2.fillPoly(mask, [np.rint(polygon - (x0, y0)).astype(np.int32)], 255)
     lab = cv2.cvtColor(np.ascontiguousarray(rgb[y0:y1, x0:x1]), cv2.COLOR_RGB2LAB)
     histogram = cv2.calcHist([lab], [0, 1, 2], mask, [4, 16, 16], [0, 256, 64, 192, 64, 192])
     if histogram.sum() < 16:
-        return np.zeros(0, np.float32)
+        return nothing
     for axis in range(3):  # a shade lighter or darker is still alike
-        near = np.roll(histogram, 1, axis) + np.roll(histogram, -1, axis)
-        histogram = 2 * histogram + near
+        histogram = 2 * histogram + np.roll(histogram, 1, axis) + np.roll(histogram, -1, axis)
     return np.asarray(histogram.ravel() / histogram.sum(), np.float32)

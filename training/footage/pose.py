@@ -120,7 +120,7 @@ def _run(
                     for name in ("points", "confidence", "world"):
                         chunk[name][row] = getattr(joints, name)
                     if found.mask is not None:
-                        mask = place_mask(found.mask, tracker.view, (source.width, source.height), size)
+                        mask = place_mask(found.mask, found.view, (source.width, source.height), size)
                         write_grey(segmentation_path(folder, following.index), mask)
                 progress(following.index + 1, len(source))
                 following = next(frames, None)

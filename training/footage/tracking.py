@@ -32,6 +32,9 @@ _SELDOM = 10
 #: The box of the next frame overlaps the last one's by at least this, or somebody else was taken for the person.
 _STEADY = 0.15
 
+#: Where it overlaps by less than this, the person leapt, and the model looks once more.
+_LEAP = 0.75
+
 
 @dataclass(frozen=True)
 class Place:
@@ -54,7 +57,7 @@ class Place:
 class Tracker:
     """Follows a person. reference: who. size: the longer side of what the model looks at.
 
-    ``view`` is the cut that the last picture was looked at in; ``place`` is where the person was last seen.
+    ``view`` is the cut that the model looks at; ``place`` is where the person was last seen.
     """
 
     def __init__(self, model: Holistic, finder: Finder, reference: Person, size: int) -> None:
@@ -70,31 +73,36 @@ class Tracker:
     def follow(self, rgb: Bytes) -> Found | None:
         """The person in the next frame, (H, W, 3) uint8; None where they are not seen."""
         height, width = rgb.shape[:2]
-        if self.place.box is not None and self.place.lost == 0:
-            if self._fresh or not _fits(self.place.box, self.view, width, height):
-                self._cut(self.place.box, width, height)
-            found = self._look(rgb)
-            if found is not None:
-                return found
-        person = self._search(rgb)
-        if person is not None:
-            self._cut(person.box, width, height)
-            self.place = Place(person.box)
-            found = self._look(rgb)
-            if found is not None:
-                return found
-        self.place = Place(self.place.box, self.place.lost + 1)
-        return None
+        before, seen = self.place.box, None
+        if before is not None and self.place.lost == 0:
+            if self._fresh or not _fits(before, self.view, width, height):
+                self._cut(before, width, height)
+            seen = self._look(rgb, before)
+            if seen and overlap(before, seen[1]) < _LEAP:
+                seen = self._look(rgb, seen[1]) or seen  # the model itself looks close to where the person was
+            if seen and not _fits(seen[1], self.view, width, height):
+                # The person came to the view's border within one frame, perhaps beyond it.
+                self._cut(seen[1], width, height)
+                seen = self._look(rgb, seen[1]) or seen
+        if seen is None:
+            person = self._search(rgb)
+            if person is not None:
+                self._cut(person.box, width, height)
+                seen = self._look(rgb, person.box)
+        if seen is None:
+            self.place = Place(before, self.place.lost + 1)
+            return None
+        self.place = Place(seen[1])
+        return seen[0]
 
-    def _look(self, rgb: Bytes) -> Found | None:
-        """Look at the view; accept what is found there if it is where the person was."""
+    def _look(self, rgb: Bytes, near: Box) -> tuple[Found, Box] | None:
+        """Look at the view: who is found there, and their box, if it is where the person was."""
         found = self._model.look(cut(rgb, self.view, self._size), self.view)
         box = body_box(found.landmarks.body, rgb.shape[1], rgb.shape[0]) if found else None
-        if box is None or self.place.box is None or overlap(box, self.place.box) < _STEADY:
+        if found is None or box is None or overlap(box, near) < _STEADY:
             self._fresh = True
             return None
-        self.place = Place(box)
-        return found
+        return found, box
 
     def _search(self, rgb: Bytes) -> Person | None:
         people = find_people(self._finder, rgb)

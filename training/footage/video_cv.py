@@ -59,7 +59,12 @@ def _open(path: Path) -> Iterator[cv2.VideoCapture]:
     """A capture that turns frames upright. Raises BackendError 'video-unreadable'."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # it tells stderr about every damaged block
     # Only the decoder for files: the others take a name with digits for a pattern of pictures, or open windows.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    told = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    finally:
+        cv2.utils.logging.setLogLevel(told)
     try:
         if not capture.isOpened():
             raise unreadable(path, "OpenCV cannot open it")
