@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`neural-avatar render` as a farm and an animator use it: Blender's own frames, whole files, resumption, devices."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import OpenEXR
+import pytest
+from PIL import Image
+
+from neural_avatar.neural_backend import exr, png
+from neural_avatar.neural_backend.clip import read_clip
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 300.0
+
+
+def _beside(name: str) -> Any:
+    """A neighbouring test file, for what it makes."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_commands, _addon = _beside("test_commands"), _beside("test_addon_blender")
+run, standing, view = _commands.run, _commands.standing, _commands.view
+avatar = _addon.avatar
+
+
+def make_clip(path: Path, count: int = 6, **changes: Any) -> Path:
+    """A person in front of a moving camera, 65 x 81 pixels."""
+    views = [view(i) for i in range(count)]
+    fields: dict[str, Any] = {
+        "joints": np.stack([standing()] * count), "names": np.array(_commands.BODY_JOINTS),
+        **{name: np.stack([v[name] for v in views]) for name in ("K", "R", "t")},
+        "width": 65, "height": 81, "fps": 24000 / 1001, "frames": np.arange(count) + 1,
+    }  # fmt: skip
+    np.savez(path, **(fields | changes))
+    return path
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """The command, running."""
+    command = [sys.executable, str(ROOT / "__main__.py"), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def numbered(*numbers: int, kind: str = "png") -> list[str]:
+    return [f"{n:05d}.{kind}" for n in numbers]
+
+
+def pixels(path: Path) -> npt.NDArray[np.int64]:
+    with Image.open(path) as picture:
+        return np.asarray(picture).astype(np.int64)
+
+
+def channels(path: Path) -> dict[str, npt.NDArray[Any]]:
+    return {k: v.pixels for k, v in OpenEXR.File(str(path), separate_channels=True).channels().items()}
+
+
+@pytest.fixture(scope="module")
+def plain(avatar: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The six frames of the clip, rendered in one go."""
+    folder = tmp_path_factory.mktemp("plain")
+    run("render", avatar, make_clip(folder / "clip.npz"), "-o", folder / "frames", "--device", "cpu")
+    return folder / "frames"
+
+
+def same_pictures(folder: Path, other: Path, *numbers: int) -> None:
+    assert names(folder) == numbered(*numbers)
+    for name in names(folder):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_frames_are_those_of_blenders_engine(bpy_python: Path, avatar: Path, tmp_path: Path) -> None:
+    told = _addon.run(bpy_python, "bake.py", avatar, tmp_path, resources=tmp_path / "config")
+    said = told["told"]
+    good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced")
+    assert {name: said[name] for name in good} == dict.fromkeys(good, "")
+    for name, words in {
+        "again": "is there already", "range": "before it begins", "nowhere": "cannot be written",
+        "no_camera": "Frame 2: Scene 'Scene' has no camera", "never": "is hidden", "gone": "gone.avatar",
+    }.items():  # fmt: skip
+        assert words in said[name] and said[name].endswith("."), (name, said[name])
+    assert not [name for name in told["left"] if "part" in name or "never" in name or "range" in name]
+
+    beside = tmp_path / "avatar.avatar"
+    for name in ("plain", "lens", "cuts", "border"):
+        out = tmp_path / f"{name}_drawn"
+        run("render", beside, tmp_path / f"{name}.npz", "-o", out, "--device", "cpu")
+        shown = sorted((tmp_path / name).iterdir())
+        assert names(out) == [f"0{p.name}" for p in shown]
+        for path in shown:
+            blender, ours = pixels(path), pixels(out / f"0{path.name}")
+            assert blender.shape == ours.shape
+            assert np.abs(blender[..., 3] - ours[..., 3]).max() <= 1, path
+            solid = ours[..., 3] == 255
+            hidden = name == "cuts" and path.stem == "0005"
+            assert solid.any() != hidden, path
+            assert not hidden or not blender.any()
+            assert np.abs(blender - ours)[solid].max(initial=0) <= 1, path
+    first, last = (pixels(tmp_path / "cuts_drawn" / f"0000{n}.png") for n in (2, 6))
+    assert np.abs(first - last).max() > 200, "another camera"
+
+    out = tmp_path / "passes_drawn"
+    passes = "combined,depth,mask,part,uv"
+    run("render", beside, tmp_path / "passes.npz", "-o", out, "--format", "exr", "--passes", passes, "--float")
+    for path in sorted((tmp_path / "passes").iterdir()):
+        blender, drawn = channels(path), channels(out / f"0{path.name}")
+        assert {c for c in blender if ".Composite." not in c} == set(drawn)
+        for channel, values in drawn.items():
+            if channel.endswith(("Part.X", "UV.U", "UV.V")):  # labels may differ where two parts are level
+                assert (np.abs(blender[channel] - values) < 1e-3).mean() > 0.995, (path, channel)
+            else:
+                np.testing.assert_allclose(blender[channel], values, atol=2e-3, err_msg=f"{path} {channel}")
+
+    clip = read_clip(tmp_path / "plain.npz")
+    assert clip.numbers == (2, 3, 4, 5, 6) and abs(clip.fps - 30 / 1.001) < 1e-4
+    assert clip.name and Path(clip.avatar) == beside
+    assert read_clip(tmp_path / "lens.npz").numbers == (2, 4, 6)
+    assert abs(read_clip(tmp_path / "lens.npz").fps - 15 / 1.001) < 1e-4
+    between = read_clip(tmp_path / "between.npz")
+    assert between.numbers == (2, 3, 4, 5, 6) and abs(between.fps - 120 / 1.001) < 1e-4
+    np.testing.assert_allclose(between.joints[[0, 4]], clip.joints[[0, 1]], atol=1e-6)
+    assert (between.joints[0] != between.joints[2]).any() and (between.joints[2] != between.joints[4]).any()
+    for who in ("both_Second_one", "both_person"):
+        assert len(read_clip(tmp_path / f"{who}.npz")) == 5
+
+
+def test_an_interrupted_job_is_taken_up_and_only_whole_frames_count(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "out"
+    run("render", avatar, clip, "-o", out, "--start", 2, "--end", 5, "--step", 2)
+    assert names(out) == numbered(2, 4)
+    (out / "00003.png").write_bytes((plain / "00003.png").read_bytes()[:-1])
+    (out / "00005.png").write_bytes(b"")
+    done = run("render", avatar, clip, "-o", out)
+    assert "2 of 6 frames are" in done.stdout and "4 frames of 65 x 81" in done.stdout
+    assert "6 of 6" in run("render", avatar, clip, "-o", out).stdout
+    same_pictures(out, plain, 1, 2, 3, 4, 5, 6)
+
+
+def test_frames_of_another_clip_are_not_mixed_in(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    other, out = make_clip(tmp_path / "other.npz", joints=np.stack([standing() * 1.1] * 6)), tmp_path / "out"
+    run("render", avatar, make_clip(tmp_path / "clip.npz"), "-o", out, "--end", 2)
+    message = _commands.complaint("render", avatar, other, "-o", out)
+    assert "00001.png was drawn from another avatar, clip or version" in message and "--overwrite" in message
+    same_pictures(out, plain, 1, 2)
+    run("render", avatar, other, "-o", out, "--overwrite")
+    assert (pixels(out / "00001.png") != pixels(plain / "00001.png")).any() and len(names(out)) == 6
+
+
+def test_several_devices_share_and_a_failing_one_costs_nothing(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "out"
+    done = run("render", avatar, clip, "-o", out, "--devices", "cpu,cuda:77,cpu")
+    assert "cuda:77 is given up, the others go on" in done.stderr and "6 frames" in done.stdout
+    same_pictures(out, plain, 1, 2, 3, 4, 5, 6)
+    done = run("render", avatar, clip, "-o", tmp_path / "none", "--devices", "77,cuda:78", code=1)
+    assert "No device is left; 6 frames are still to be drawn" in done.stderr and "Traceback" not in done.stderr
+    assert names(tmp_path / "none") == []
+
+
+def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    from neural_avatar.neural_backend import clip_workers
+    from neural_avatar.neural_backend.frame_files import FrameFormat
+    from neural_avatar.neural_backend.render_clip import ClipJob
+
+    class Suicidal(clip_workers._Worker):
+        """The second of them dies as soon as it is given something to do."""
+
+        def hand(self, indices: Any) -> None:
+            super().hand(indices)
+            if self.device == "cpu:0":
+                self._process.kill()
+
+    job = ClipJob(avatar, make_clip(tmp_path / "clip.npz"), tmp_path / "out", FrameFormat())
+    job.folder.mkdir()
+    said: list[str] = []
+    finished: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_workers, "_Worker", Suicidal)
+        clip_workers.render_on_devices(job, ["cpu", "cpu:0"], range(6), finished.append, said.append)
+    assert sorted(finished) == list(range(6)) and "cpu:0 is given up" in said[0]
+    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
+
+
+def test_batches_draw_what_single_frames_draw(avatar: Path, plain: Path, root: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.npz")
+    run("render", avatar, clip, "-o", tmp_path / "out", "--batch", 4)
+    for name in names(plain):
+        assert np.abs(pixels(tmp_path / "out" / name) - pixels(plain / name)).max() <= 1
+    person = next((root / "assets").glob("*.avatar"))  # one with a network
+    for batch in (1, 3):
+        run("render", person, clip, "-o", tmp_path / str(batch), "--end", 3, "--batch", batch, OMP_NUM_THREADS="2")
+    for name in names(tmp_path / "1"):
+        a, b = pixels(tmp_path / "1" / name), pixels(tmp_path / "3" / name)
+        assert (a[..., 3] > 127).sum() > 150
+        assert np.abs(a - b)[(a[..., 3] == 255) & (b[..., 3] == 255)].max() <= 1, "but for rounding"
+        assert np.abs(a[..., 3] - b[..., 3]).max() <= 1
+
+
+def test_exr_has_blenders_layers_in_half_or_float(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.npz", gain=np.array([2.0, 1.0, 0.5]))
+    run("render", avatar, clip, "-o", tmp_path / "half", "--format", "exr", "--end", 2)
+    run("render", avatar, clip, "-o", tmp_path / "float", "--format", "exr", "--end", 1, "--float")
+    run("render", avatar, clip, "-o", tmp_path / "single", "--format", "exr", "--end", 1, "--passes", "combined")
+    assert names(tmp_path / "half") == numbered(1, 2, kind="exr")
+    half, full = channels(tmp_path / "half" / "00001.exr"), channels(tmp_path / "float" / "00001.exr")
+    layer = "ViewLayer."
+    assert set(half) == {layer + c for c in (*(f"Combined.{c}" for c in "RGBA"), "Depth.Z", "Mask.X")}
+    assert half[layer + "Combined.R"].dtype == np.float16 and half[layer + "Depth.Z"].dtype == np.float32
+    assert all(values.dtype == np.float32 for values in full.values())
+    for name, values in full.items():
+        assert np.abs(half[name].astype(np.float32) - values).max() <= 2e-3, name
+    alpha = full[layer + "Combined.A"]
+    assert (full[layer + "Depth.Z"][alpha < 0.4] == np.float32(1e10)).all() and (alpha == full[layer + "Mask.X"]).all()
+    assert 2.5 < full[layer + "Depth.Z"][alpha > 0.9].min() < 3.2
+    # The gain is on the light; the PNG without it says what the light was.
+    shown = pixels(plain / "00001.png")
+    solid = shown[..., 3] == 255
+    light = np.where(shown <= 10, shown / 255 / 12.92, ((shown / 255 + 0.055) / 1.055) ** 2.4)
+    for letter, i, gain in (("R", 0, 2.0), ("G", 1, 1.0), ("B", 2, 0.5)):
+        assert np.abs(full[layer + f"Combined.{letter}"] - light[..., i] * gain)[solid].max() < 0.02
+    assert set(channels(tmp_path / "single" / "00001.exr")) == set("RGBA")
+
+
+def test_a_torn_exr_is_drawn_again(avatar: Path, tmp_path: Path) -> None:
+    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "out"
+    arguments = ("render", avatar, clip, "-o", out, "--format", "exr", "--end", 1)
+    run(*arguments)
+    path = out / "00001.exr"
+    whole = path.read_bytes()
+    assert exr.read_stamp(path)
+    for length in (0, 3, 100, 400, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert exr.read_stamp(path) is None, length
+    assert "1 frames" in run(*arguments).stdout
+    assert path.read_bytes() == whole
+
+
+def test_mp4_has_bt709_the_clips_rate_and_the_background(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    clip, movie = make_clip(tmp_path / "clip.npz"), tmp_path / "deep" / "shot.mp4"
+    Image.new("RGB", (300, 100), (200, 60, 20)).save(tmp_path / "wall.png")
+    done = run("render", avatar, clip, "-o", movie, "--background", tmp_path / "wall.png")
+    assert "6 frames" in done.stdout and names(movie.parent) == ["shot.mp4"]
+    with av.open(str(movie)) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        assert context.name == "h264" and context.pix_fmt == "yuv420p" and (stream.width, stream.height) == (66, 82)
+        assert stream.average_rate == Fraction(24000, 1001)
+        tags = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
+        assert tuple(map(int, tags)) == (1, 1, 1, 1)
+        decoded = [
+            frame.reformat(format="rgb24", src_colorspace="ITU709", dst_color_range="JPEG").to_ndarray()
+            for frame in container.decode(stream)
+        ]
+    assert len(decoded) == 6
+    for i, shown in enumerate(decoded):
+        front = pixels(plain / f"{i + 1:05d}.png")
+        picture = np.where(front[..., 3:] == 255, front[..., :3], (200, 60, 20))
+        edge = (front[..., 3] > 0) & (front[..., 3] < 255)
+        off = np.abs(shown[:81, :65] - picture)[~edge]
+        assert off.mean() < 6, "lossy, but the same colours"
+        wall = np.abs(shown[:10, :10].astype(int) - (200, 60, 20)).max()
+        assert wall <= 3
+    assert "there already" in run("render", avatar, clip, "-o", movie, "--background", tmp_path / "wall.png").stdout
+    assert "another movie" in _commands.complaint("render", avatar, clip, "-o", movie)
+    run("render", avatar, clip, "-o", movie, "--overwrite", "--background", "#3366cc", "--step", 2)
+    with av.open(str(movie)) as container:
+        assert container.streams.video[0].average_rate == Fraction(12000, 1001)
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_an_interrupted_movie_goes_on_from_its_frames(avatar: Path, tmp_path: Path) -> None:
+    clip, movie = make_clip(tmp_path / "clip.npz"), tmp_path / "shot.mp4"
+    run("render", avatar, clip, "-o", movie)
+    once = _decoded(movie)
+    movie.unlink()
+    frames = tmp_path / ".shot.frames"
+    # What a run that was killed before its last two frames leaves.
+    done = _stopped_movie(avatar, clip, movie)
+    assert names(frames) and not movie.exists() and done.returncode == 130
+    (frames / names(frames)[-1]).unlink()
+    again = run("render", avatar, clip, "-o", movie)
+    assert "frames were drawn before" in again.stdout
+    assert not frames.exists()
+    np.testing.assert_array_equal(_decoded(movie), once)
+
+
+def _decoded(movie: Path) -> npt.NDArray[np.int64]:
+    with av.open(str(movie)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.int64)
+
+
+def _stopped_movie(avatar: Path, clip: Path, movie: Path) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import runpy, sys\n"
+        f"package = runpy.run_path({str(ROOT / 'neural_backend' / 'start.py')!r})['load_package']().__name__\n"
+        "from neural_avatar.neural_backend import video\n"
+        "def stop(*_, **__): raise KeyboardInterrupt\n"
+        "video.encode = stop\n"
+        "from neural_avatar.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, "render", str(avatar), str(clip), "-o", str(movie)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_stopping_leaves_whole_frames_only(avatar: Path, tmp_path: Path, devices: str, sent: signal.Signals) -> None:
+    clip, out = make_clip(tmp_path / "clip.npz", 400), tmp_path / "out"
+    process = start("render", avatar, clip, "-o", out, "--devices", devices, start_new_session=True)
+    _wait_for(lambda: len(names(out)) > 5, process)
+    os.killpg(process.pid, sent)
+    _, said = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130 and "same command goes on" in said and "Traceback" not in said
+    assert 5 < len(names(out)) < 400
+    for name in names(out):
+        assert png.read_stamp(out / name), name
+        pixels(out / name)
+
+
+def _wait_for(happened: Any, process: subprocess.Popen[str]) -> None:
+    """Look again and again, for as long as the process lives."""
+    look = threading.Event()
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        look.wait(0.02)
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+
+@pytest.fixture(params=["file-size", "tmpfs"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Any]]:
+    """A folder that soon is full, and what has to be done in the process for that."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if request.param == "file-size":
+        yield folder, _limit
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("NO SMALL DISK: only root may mount one")
+    try:
+        yield folder, None
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["png", "exr", "mp4"])
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_full_disk_is_explained(
+    avatar: Path, tmp_path: Path, small_disk: tuple[Path, Any], kind: str, devices: str
+) -> None:
+    folder, prepare = small_disk
+    noise = np.random.default_rng(0).normal(0, 1e-3, (12, 25, 3)).astype(np.float32)
+    clip = make_clip(tmp_path / "clip.npz", 12, joints=standing() + noise, width=130, height=162)
+    out = folder / ("shot.mp4" if kind == "mp4" else "out")
+    process = start("render", avatar, clip, "-o", out, "--format", kind, "--devices", devices, preexec_fn=prepare)
+    _, said = process.communicate(timeout=LIMIT)
+    last = said.strip().splitlines()[-1]
+    assert process.returncode == 1 and "Traceback" not in said, said
+    assert str(folder) in last and "cannot be written" in last and last.endswith("."), said
+    frames = folder / ".shot.frames" if kind == "mp4" else out
+    assert not [name for name in names(frames) + names(folder) if name.endswith(".part")]
+    for name in names(frames):
+        assert (exr if kind == "exr" else png).read_stamp(frames / name), name
+    assert not (folder / "shot.mp4").exists()
+
+
+def test_nonsense_on_the_command_line_is_one_sentence(avatar: Path, tmp_path: Path) -> None:
+    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "out"
+    for arguments, words in (
+        (("-o", out, "--format", "mp4"), "ends with .mp4"),
+        (("-o", tmp_path / "a.mp4", "--format", "png"), "ends with .mp4"),
+        (("-o", out, "--passes", "depth"), "--passes is for --format exr"),
+        (("-o", out, "--format", "exr", "--passes", "depth,smoke"), "smoke"),
+        (("-o", out, "--background", "white"), "--background is for --format mp4"),
+        (("-o", tmp_path / "a.mp4", "--background", "mauve"), "neither a colour"),
+        (("-o", out, "--step", 0), "--step must be 1 or more"),
+        (("-o", out, "--batch", 0), "--batch must be 1 or more"),
+        (("-o", out, "--device", "cpu", "--devices", "0,1"), "not both"),
+        (("-o", out, "--start", 0), "The clip has the frames 1 to 6; 0 to 6 is no part of it"),
+        (("-o", clip), "clip.npz"),
+    ):
+        assert words in _commands.complaint("render", avatar, clip, *arguments), arguments
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"frames": np.array([1, 2, 3, 3, 5, 6])}, "'frames' must be whole numbers that rise"),
+        ({"frames": np.arange(6) + 0.5}, "'frames' must be whole numbers that rise"),
+        ({"visible": np.ones(5, bool)}, "'visible' must be one number, or one for each frame"),
+        ({"gain": np.array([1.0, -1, 1])}, "'gain' must be three numbers"),
+        ({"near": np.array([np.nan] * 6)}, "'near' must be one number"),
+        ({"detail": 0}, "'detail' must be one positive number"),
+        ({"fps": "24"}, "'fps' holds"),
+    ],
+)
+def test_a_broken_clip_is_named(avatar: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    clip = make_clip(tmp_path / "broken.npz", **change)
+    message = _commands.complaint("render", avatar, clip, "-o", tmp_path / "out")
+    assert words in message and "broken.npz" in message
