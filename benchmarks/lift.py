@@ -235,7 +235,18 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         figures = f"{row['error_mm']:.0f} mm | {row['median_mm']:.0f} mm | {row['given']:.0%}"
         lines.append(f"| {row['poses']} | {row['way']} | {figures} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", verdict(result["rows"])]) + "\n"
+
+
+def verdict(rows: list[dict[str, Any]]) -> str:
+    """Which of the two ways won on the pose model's detections."""
+    sentences = []
+    for poses in dict.fromkeys(row["poses"] for row in rows):
+        mean = {row["way"]: row["error_mm"] for row in rows if row["poses"] == poses}
+        if "clip fit" in mean:
+            best = min(("clip fit", "perceptron"), key=lambda way: mean[way])
+            sentences.append(f"{poses}: the {best} won ({mean['clip fit']:.0f} against {mean['perceptron']:.0f} mm).")
+    return "Clip fit against perceptron. " + " ".join(sentences)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class LiftOptions:
     rate: float = 1e-3
     noise: float = 0.02
     dropout: float = 0.05
-    config: LiftConfig = LiftConfig()
+    config: LiftConfig = field(default_factory=LiftConfig)
     seed: int = 0
 
 
