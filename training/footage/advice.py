@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ DRIFT, UNLIKE = 0.06, 0.1
 BLOWN = 0.04
 #: Median reprojection error as a share of the person's height in the film: 8 px for somebody 800 px tall.
 ASTRAY = 0.01
+#: From which share of that height on a frame's joints are swapped or somebody else's; how many such frames are many.
+FAR_OFF, MANY_FAR_OFF = 0.05, 0.05
 #: Spread (half the distance between the 16th and 84th percentile) of a bone's length.
 BONE_SPREAD = 0.02
 #: Shares of pictures: with hands and face found, with somebody found at all, cut off by the frame.
@@ -49,6 +53,22 @@ class Advice:
     remedy: str
 
 
+def _merged(given: list[Advice], cameras: Sequence[str]) -> list[Advice]:
+    """What is said of several cameras alike becomes one piece of advice, in the words for the worst or first."""
+    groups: dict[str, list[tuple[str, Advice]]] = {}
+    for item in given:
+        camera = next((name for name in cameras if item.title.startswith((f"{name}:", f"{name} lost"))), "")
+        kind = re.sub(r"[\d.]+", "", item.title.removeprefix(camera)) if camera else item.title
+        groups.setdefault(kind, []).append((camera, item))
+    out = []
+    for items in groups.values():
+        worst = next((pair for pair in items if pair[1].serious), items[0])
+        others = [camera for camera, item in items if item is not worst[1]]
+        shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+        out.append(replace(worst[1], title=f"{worst[1].title} ({shown} alike)") if others else worst[1])
+    return sorted(out, key=lambda a: not a.serious)
+
+
 def advice(survey: Survey) -> list[Advice]:
     """All advice, the serious first."""
     with warnings.catch_warnings():
@@ -57,7 +77,7 @@ def advice(survey: Survey) -> list[Advice]:
             *_coverage(survey), *_amount(survey), *_size(survey), *_blur(survey), *_light(survey), *_fit(survey),
             *_parts(survey), *_framing(survey), *_motion(survey),
         ]  # fmt: skip
-    return sorted(given, key=lambda a: not a.serious)
+    return _merged(given, survey.dataset.camera_names)
 
 
 def trained(survey: Survey) -> npt.NDArray[np.bool_]:
@@ -189,7 +209,17 @@ def _fit(survey: Survey) -> list[Advice]:
     if survey.making is not None:
         heights = film_heights(survey)
         for c, name in enumerate(survey.dataset.camera_names):
-            error = float(np.nanmedian(survey.making.reprojection[:, c, :25]))
+            errors = survey.making.reprojection[:, c, :25]
+            wrong = float(np.mean(np.nanmedian(errors, 1) > FAR_OFF * heights[c]))
+            if wrong > MANY_FAR_OFF:
+                out.append(Advice(
+                    wrong > 0.4, f"{name}: in {wrong:.0%} of the frames left was taken for right, or somebody else for "
+                    "the person",
+                    f"There, its joints lie over {FAR_OFF:.0%} of the person's height from the 3D pose; up to "
+                    f"{MANY_FAR_OFF:.0%} is normal. Other cameras outvoted it: look at the pictures below.",
+                    "Nobody else in view, an even light, less motion blur; the front of the body towards this camera.",
+                ))  # fmt: skip
+            error = float(np.nanmedian(errors))
             if error > ASTRAY * heights[c]:
                 out.append(Advice(
                     error > 2 * ASTRAY * heights[c], f"{name}: joints lie {error:.0f} px from where they were found",

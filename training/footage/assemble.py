@@ -32,7 +32,7 @@ def assemble(state: State) -> None:
     folder, tables = dataset_folder(state.manifest), state.manifest.stage_folder("dataset")
     folder.mkdir(exist_ok=True)
     motion = result.motion
-    usable = (motion.confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1)
+    usable = np.asarray((motion.confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1))
     frames = np.where(usable[:, None], result.frames, -1)
     framings: list[Framing] = []
     for c, film in enumerate(state.films):

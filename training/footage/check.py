@@ -136,8 +136,7 @@ def film_heights(survey: Survey) -> npt.NDArray[np.float64]:
 def _splits(survey: Survey) -> list[Finding]:
     data, out = survey.dataset, []
     trained = np.array([s == "train" for s in data.split]) & data.usable
-    cameras = list(data.train_cameras)
-    if not trained.any() or not cameras or not survey.stored[np.ix_(trained, cameras)].any():
+    if not survey.stored[trained][:, list(data.train_cameras)].any():
         out.append(Finding(True, "There is no picture to train on: no usable row of split 'train' was seen by a train "
                                  "camera."))  # fmt: skip
     if trained.all():

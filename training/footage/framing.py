@@ -7,6 +7,7 @@ A window is a virtual camera: only the intrinsics K change, R and t stay the rea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -126,7 +127,7 @@ def mask_box(alpha: Image, width: int, height: int) -> Array:
     if not rows.size:
         return np.full(4, np.nan)
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
-    return box * np.tile((width / alpha.shape[1], height / alpha.shape[0]), 2)
+    return np.asarray(box * np.tile((width / alpha.shape[1], height / alpha.shape[0]), 2))
 
 
 def cut(camera: CalibratedCamera, K: Array, size: int, film: Image, alpha: Image | None) -> Image:
@@ -164,9 +165,9 @@ def cut(camera: CalibratedCamera, K: Array, size: int, film: Image, alpha: Image
     return out
 
 
-def _shrink(image: Image, target: tuple[int, int]) -> Image:
+def _shrink(image: npt.NDArray[Any], target: tuple[int, int]) -> Image:
     if (image.shape[1], image.shape[0]) == target:
-        return image
+        return np.asarray(image, np.uint8)
     return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), np.uint8)
 
 

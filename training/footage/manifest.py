@@ -176,7 +176,7 @@ def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
             continue
         if name == "inputs":
             clauses += _input_changes(before or {}, now or {})
-        elif _is_file(before) and _is_file(now):
+        elif before is not None and now is not None and _is_file(before) and _is_file(now):
             clauses += _file_changes(before, now)
         else:
             clauses.append(f"--{name} was {_show(before)}, now {_show(now)}")

@@ -60,7 +60,8 @@ def overlay(survey: Survey, view: View) -> Image | None:
     scale = SIZE / max(rgba.shape[:2])
     size = (round(rgba.shape[1] * scale), round(rgba.shape[0] * scale))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    canvas = np.ascontiguousarray(cv2.resize(picture.clip(0, 255).astype(np.uint8), size, interpolation=method))
+    shown = cv2.resize(picture.clip(0, 255).astype(np.uint8), size, interpolation=method)
+    canvas = np.ascontiguousarray(shown, np.uint8)
     mask = cv2.resize(rgba[..., 3], size, interpolation=cv2.INTER_LINEAR) > 127
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, outlines, -1, _MASK, 1, cv2.LINE_AA)

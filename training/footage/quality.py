@@ -123,7 +123,7 @@ class Directions:
         angles = self.azimuth[counted & np.isfinite(self.azimuth)]
         sector = np.floor((angles + 22.5) / 45).astype(int) % 8
         counts: Array = np.bincount(sector, minlength=8).astype(np.float64)
-        return counts / max(counts.sum(), 1)
+        return np.asarray(counts / max(counts.sum(), 1))
 
 
 def directions(cameras: tuple[Camera, ...], joints: Floats, confidence: Floats) -> Directions:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +131,7 @@ def _table(survey: Survey) -> str:
     return f'<h2>Cameras</h2><div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _number(value: float, form: str, unit: str) -> str:
+def _number(value: float | np.floating[Any], form: str, unit: str) -> str:
     return f"{value:{form}}{unit}" if np.isfinite(value) else "–"
 
 

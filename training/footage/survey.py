@@ -81,11 +81,11 @@ def look_through(folder: Path, progress: Progress, table: Path | None = None) ->
     expected = np.ones((rows, count), bool) if frames is None else frames.valid.copy()
     pixels = project(data.cameras, K, data.joints)
     broken: list[str] = []
-    seen = np.full((rows * count, len(FIGURES) + 1), np.nan, np.float32)
+    flat = np.full((rows * count, len(FIGURES) + 1), np.nan, np.float32)
     views = [View(int(r), int(c)) for c in range(count) for r in np.flatnonzero(expected[:, c])]
     for view, values in _look(data, views, pixels, broken, progress, table):
-        seen[view.row * count + view.camera] = values
-    seen = seen.reshape(rows, count, -1)
+        flat[view.row * count + view.camera] = values
+    seen = flat.reshape(rows, count, -1)
     return Survey(
         data, expected, np.isfinite(seen[..., FIGURE["area"]]), seen[..., :-1], seen[..., -1], pixels,
         bone_lengths(data.joints, data.confidence), directions(data.cameras, data.joints, data.confidence),
@@ -128,7 +128,7 @@ def _look(
                         broken.append(values)
                         continue
                     if kept is not None:
-                        kept.append(np.concatenate([np.float32([number(view)]), values]))
+                        kept.append(np.concatenate([np.array([number(view)], np.float32), values]))
                     yield view, values
     finally:
         if kept is not None:
@@ -140,9 +140,12 @@ def straight(picture: Picture) -> npt.NDArray[np.uint8]:
     out = np.zeros((picture.height, picture.width, 4), np.uint8)
     h, w = picture.pixels.shape[:2]
     if h and w:
-        cut = picture.pixels.astype(np.float32)
-        cut[..., :3] *= 255 / np.maximum(cut[..., 3:], 1)
-        out[picture.y : picture.y + h, picture.x : picture.x + w] = np.minimum(np.rint(cut), 255)
+        part = out[picture.y : picture.y + h, picture.x : picture.x + w]
+        part[...] = picture.pixels
+        soft = (part[..., 3] > 0) & (part[..., 3] < 255)  # elsewhere premultiplied and straight are the same
+        edge = part[soft].astype(np.float32)
+        edge[:, :3] *= 255 / edge[:, 3:]
+        part[soft] = np.minimum(np.rint(edge), 255)
     return out
 
 
@@ -150,7 +153,7 @@ def _measure(data: Dataset, view: View, picture: Picture, pixels: Floats) -> Flo
     rgba = straight(picture)
     reach = max(2, round(0.012 * picture.height))
     share = inside_share(pixels, data.confidence[view.row], rgba[..., 3], reach)
-    return np.concatenate([picture_figures(rgba, data.filmed(view)), np.float32([share])])
+    return np.concatenate([picture_figures(rgba, data.filmed(view)), np.array([share], np.float32)])
 
 
 def _film_scale(folder: Path, K: npt.NDArray[np.float64]) -> Array:

@@ -169,5 +169,6 @@ def write_cameras(
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
     """A compressed .npz, under a temporary name until it is whole."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(value) for name, value in arrays.items()})
+    named: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
+    np.savez_compressed(buffer, **named)
     write_bytes(path, buffer.getvalue())
