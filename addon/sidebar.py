@@ -41,7 +41,7 @@ class NEURAL_AVATAR_PT_sidebar(_Sidebar, bpy.types.Panel):
         if not obj.neural_avatar.avatar_path:
             return
         with contextlib.suppress(BackendError):  # it is among the troubles
-            draw_header(layout, avatars.header(avatars.absolute_path(obj)), scale=3.5)
+            draw_header(layout, avatars.header(avatars.absolute_path(obj)), short=True)
         draw_troubles(layout, [*troubles.of_object(obj), *troubles.of_scene(context.scene)])
 
 

@@ -14,6 +14,10 @@ from .engine import NeuralAvatarEngine
 from .widgets import draw_session, letters, lines, offer, warn
 
 
+#: Letters beside which a thumbnail has room, and letters that it takes.
+_BESIDE, _PICTURE = 36, 16
+
+
 class NEURAL_AVATAR_UL_joints(bpy.types.UIList):
     """Joints of the chosen section, or those that the search finds; what must be filled is red."""
 
@@ -193,19 +197,23 @@ def draw_troubles(layout: Any, found: list[troubles.Trouble]) -> None:
                 setattr(button, name, value)
 
 
-def draw_header(layout: Any, header: Any, scale: float = 5.0) -> None:
-    """Thumbnail, licence and figures of an avatar file."""
+def draw_header(layout: Any, header: Any, short: bool = False) -> None:
+    """Thumbnail, licence and figures of an avatar file. short: the licence alone."""
     from . import thumbnails
 
-    row = layout.row()
-    if number := thumbnails.icon(header.thumbnail):
-        row.template_icon(icon_value=number, scale=scale)
-    column = row.column(align=True)
     figures = ", ".join(f"{k} {v:.3g}" for k, v in sorted(header.metrics.items()) if isinstance(v, (int, float)))
-    facts = (("Licence", header.license), ("Credit", header.credit), ("Figures", figures), ("Method", header.method))
-    for title, text in facts:
+    facts = [("Licence", header.license), ("Credit", header.credit), ("Figures", figures), ("Method", header.method)]
+    width = letters()
+    beside = width >= _BESIDE
+    number = thumbnails.icon(header.thumbnail)
+    # The picture needs so many letters of the width; a layout would give it half.
+    parts = layout.split(factor=min(0.4, _PICTURE / width)) if number and beside else layout
+    if number:
+        parts.column().template_icon(icon_value=number, scale=4.0 if short else 6.0)
+    column = parts.column(align=True)
+    for title, text in facts[:1] if short else facts:
         if text:
-            lines(column, f"{title}: {text}", width=max(20, letters() - int(4 * scale)))
+            lines(column, f"{title}: {text}", width=max(16, width - _PICTURE - 2) if number and beside else width)
 
 
 def _joins(scene: Any) -> bool:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 SCRIPTS = Path(__file__).parent / "blender"
 AVATAR = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
 
@@ -59,3 +58,55 @@ def test_settings_survive(bpy_python: Path, tmp_path: Path) -> None:
     assert told["override"] == [True, True, True] and told["override trouble"] == []
     assert told["override, loaded"] == ["RKnee", 0.5, True, told["rows"]]
     assert told["override, detected"] == ["LKnee", "TAIL", told["rows"]]
+
+
+def test_panels_say_what_is_wrong_and_help(bpy_python: Path, tmp_path: Path) -> None:
+    told = finish(start(bpy_python, "panels.py", AVATAR, tmp_path, resources=tmp_path / "config", HOME=str(tmp_path)))
+    assert (
+        "[neural_avatar.add_person]" in told["no armature"] and "[neural_avatar.import_person]" in told["no armature"]
+    )
+    good = told["good"]
+    assert "Licence" in good["NEURAL_AVATAR_PT_avatar"]
+    assert "list of" in good["NEURAL_AVATAR_PT_joints"] and "[neural_avatar.pick_bone]" not in good
+    assert "Network Resolution" in told["render"] and "[neural_avatar.open_log]" in told["render"]
+    assert "[neural_avatar.detect_mapping] Detect Mapping" in good["NEURAL_AVATAR_PT_tools"]
+    steps = told["steps"]
+    for name in ("none", "found", "picked", "detected", "camera"):
+        assert steps[name] == [], name
+    expected = {
+        "moved": ("There is no avatar file", "neural_avatar.add_avatar"),
+        "renamed": ("Bones renamed or deleted: 'LKnee' (left knee)", "neural_avatar.detect_mapping"),
+        "missing": ("No bone for: right elbow", "neural_avatar.detect_mapping"),
+        "twice": ("'RWrist' gives right elbow and right wrist", ""),
+        "no camera": ("has no camera", "neural_avatar.add_camera"),
+        "bare": ("'Bare' has no bones", ""),
+    }
+    for name, (part, button) in expected.items():
+        ((text, fix),) = steps[name]
+        assert part in text and text.endswith(".") and fix == button, name
+    assert "Relocate" in told["moved panel"].replace("\n", " ")
+    assert "Detect Again" in told["renamed panel"]
+    assert "Add Camera" in told["no camera panel"]
+    assert told["mask"] == ""
+    assert told["other installation"] == [] and len(told["unknown"]) == 1
+    assert "[neural_avatar.open_preferences]" in told["no python"]
+    for button in ("setup", "setup_from_archive", "make_archive", "copy_report", "open_log"):
+        assert f"[neural_avatar.{button}]" in told["preferences"]
+    assert "Neural Avatar: 0." in told["report"] and "Blender: " in told["report"]
+    assert str(tmp_path) not in told["report"]
+
+
+def test_two_blenders_do_not_disturb_one_another(any_bpy_python: Path, tmp_path: Path) -> None:
+    """Both render, in one configuration, at the same time; each has a backend and a log of its own."""
+    both = [
+        start(any_bpy_python, "two.py", AVATAR, tmp_path, mine, other, resources=tmp_path / "config")
+        for mine, other in (("a", "b"), ("b", "a"))
+    ]
+    told = [finish(process) for process in both]
+    assert told[0]["pid"] != told[1]["pid"] and not any(one["error"] for one in told)
+    assert len({one["log"] for one in told}) == 2
+    for one, other in (told, told[::-1]):
+        text = Path(one["log"]).read_text("utf-8")
+        assert f"started backend {one['pid']}" in text and str(other["pid"]) not in text
+    first, second = ((tmp_path / f"{name}.exr").read_bytes() for name in "ab")
+    assert len(first) == len(second)

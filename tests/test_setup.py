@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -475,3 +476,38 @@ def test_a_fault_of_ours_is_an_error_too(slow_job: tuple[Job, threading.Event]) 
     assert job.wait(20)
     assert job.error.code == "setup-failed" and "ZeroDivisionError" in job.error.message
     assert "Traceback" in job.tail()
+
+
+@posix
+def test_in_blender(bpy_python: Path, extension_zip: Path, archive: Path, tmp_path: Path) -> None:
+    """Buttons of the preferences, in an installed extension; Blender's own Python is the base."""
+    (tmp_path / "no programs").mkdir()
+    environment = {
+        **os.environ, "BLENDER_USER_RESOURCES": str(tmp_path / "config"), "PATH": str(tmp_path / "no programs"),
+        "NEURAL_AVATAR_DEVICE": "cpu",
+    }  # fmt: skip
+    environment.pop("NEURAL_AVATAR_PYTHON", None)
+    script = ROOT / "tests" / "blender" / "setting_up.py"
+    done = subprocess.run(
+        [bpy_python, "-B", script, extension_zip, AVATAR, archive, tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    told = next(json.loads(line[1:]) for line in done.stdout.splitlines() if line.startswith("@{"))
+    assert "Allow Online Access" in told["offline"] and "Make Offline Archive" in told["no archive"]
+    assert told["agree to nothing"] is False and told["before"] is False
+    assert "nothing is downloaded" in told["plan"][1] and "Blender's own Python" in told["plan"][3]
+    assert told["said"].startswith("Ready: PyTorch 2.")
+    place = Path(told["home"])
+    assert place in Path(told["python"]).parents and tmp_path / "config" in place.parents
+    assert [device for device, _ in told["devices"]][:1] == ["auto"] and "cpu" in dict(told["devices"])
+    assert "a frame on CPU took" in told["test"] and "PyTorch 2." in told["report"]
+    assert told["error"] == "" and (tmp_path / "frame.exr").exists()
+    assert told["cancelled"] == "cancelled" and told["still"] is True
+    assert told["removed"] == "The environment was removed." and told["left"] == []
+    assert "press Set Up" in told["after"]
+    assert _children(place) == []
+    assert home.current(place) is None
