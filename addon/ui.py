@@ -13,7 +13,6 @@ from . import avatars, mapping, operators, troubles
 from .engine import NeuralAvatarEngine
 from .widgets import draw_session, letters, lines, offer, warn
 
-
 #: Letters beside which a thumbnail has room, and letters that it takes.
 _BESIDE, _PICTURE = 36, 16
 
