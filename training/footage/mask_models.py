@@ -64,7 +64,7 @@ class DeepLab:
         try:
             import torch
             from torchvision.models import segmentation
-        except ImportError as error:
+        except (ImportError, OSError, RuntimeError) as error:  # the latter where it was built for another torch
             raise BackendError(
                 "deeplab-missing",
                 "--deeplab needs torchvision: install the release that fits your torch (pip install torchvision), or "
