@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import blf
-import gpu
+import gpu as _gpu
 import numpy as np
 from gpu_extras.batch import batch_for_shader
 
@@ -69,6 +69,9 @@ _FILL = "void main() { out_color = color; }"
 
 #: Blender brings what is laid over its picture to the display by a power of 1 / 2.2.
 OVERLAY = 2.2
+
+#: The type stubs know no constructor of these classes.
+gpu: Any = _gpu
 
 _kept: dict[str, Any] = {}
 

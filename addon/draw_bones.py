@@ -107,7 +107,7 @@ def _selected(bone: Any) -> bool:
     return bool(bone.select if hasattr(bone, "select") else bone.bone.select)
 
 
-def _custom(bone: Any, matrix: Lines, length: float, evaluated: Any) -> Lines:
+def _custom(bone: Any, matrix: Lines, length: Any, evaluated: Any) -> Lines:
     """The edges of a bone's custom shape."""
     mesh = getattr(bone.custom_shape, "data", None)
     if not hasattr(mesh, "edges"):

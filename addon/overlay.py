@@ -65,7 +65,8 @@ def any_avatar() -> bool:
 
 def is_our_render(context: Any) -> bool:
     """Does the view show our own engine's render?"""
-    return context.space_data.shading.type == "RENDERED" and context.scene.render.engine == NeuralAvatarEngine.bl_idname
+    shading, engine = context.space_data.shading.type, context.scene.render.engine
+    return bool(shading == "RENDERED" and engine == NeuralAvatarEngine.bl_idname)
 
 
 def _draw_avatars() -> None:

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import bpy
-import gpu
+import gpu as _gpu
 import numpy as np
 
 from . import draw, session, viewport
 from .preview import Pending
 from .preview_picture import Wish, make_picture
 from .preview_view import View, depth_terms, make_wish
+
+#: The type stubs know no constructor of its classes.
+gpu: Any = _gpu
 
 _CLIENT = "playblast"
 #: Seconds for one frame.

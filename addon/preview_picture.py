@@ -9,6 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,8 @@ class Wish:
 def make_key(camera: Camera, people: Sequence[AvatarInstance], box: Box | None) -> bytes:
     """Names a picture: everything in the camera and the people, and the state of the avatars' files."""
     digest = hashlib.blake2b(digest_size=16)
-    for thing in (camera, *people):
+    things: tuple[Any, ...] = (camera, *people)
+    for thing in things:
         for field in dataclasses.fields(thing):
             value = getattr(thing, field.name)
             digest.update(

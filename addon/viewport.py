@@ -285,12 +285,12 @@ def all_views() -> list[Viewed]:
     return list(_state.views.values())
 
 
-@persistent
+@persistent  # type: ignore[untyped-decorator]
 def _changed(*_: Any) -> None:
     _state.generation += 1
 
 
-@persistent
+@persistent  # type: ignore[untyped-decorator]
 def _loaded(*_: Any) -> None:
     _state.generation += 1
     forget()

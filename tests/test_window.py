@@ -135,3 +135,25 @@ def test_playback_survives_everything(tmp_path: Path) -> None:
     # It quit in the middle of a request: nothing may be left.
     assert not Path(f"/proc/{facts['pid']}").exists()
     assert facts["folders"] and not [folder for folder in facts["folders"] if Path(folder).exists()]
+
+
+def test_playblast_shows_the_avatar_of_each_frame(tmp_path: Path) -> None:
+    facts = run("playblast.py", tmp_path)
+    assert facts["blender_"] == facts["avatar_"] == ["FINISHED"]
+    pictures = {
+        name: [np.asarray(Image.open(tmp_path / f"{name}_{n:04d}.png").convert("RGB"), int) for n in (1, 2, 3)]
+        for name in ("blender", "avatar")
+    }
+    for without, having in zip(pictures["blender"], pictures["avatar"], strict=True):
+        assert without.shape == having.shape == (270, 480, 3)
+        added = (np.abs(without - having) > 8).any(-1)
+        # A person, but neither the cube that stands before, nor the background.
+        assert 5000 < added.sum() < 30000
+        assert np.abs(without - having)[~added].max() <= 8
+        cube = (without > 150).all(-1)
+        assert cube.sum() > 2000 and added[cube].mean() < 0.02
+    # The body walks from left to right and back.
+    middle = [np.flatnonzero((np.abs(a - b) > 8).any((0, 2))).mean() for a, b in zip(*pictures.values(), strict=True)]
+    assert len({round(m) for m in middle}) > 1
+    first, second, _ = pictures["avatar"]
+    assert (np.abs(first - second) > 8).any(-1).sum() > 3000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs in a Blender window: a playblast of three frames, each with the avatar of that frame; Blender's own beside it."""
+"""Runs in a Blender window: a playblast of three frames, with avatars; and Blender's own."""
 
 import sys
 from pathlib import Path

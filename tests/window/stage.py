@@ -28,7 +28,7 @@ PACKAGE = "bl_ext.user_default.neural_avatar"
 
 OUT = Path(os.environ["NEURAL_AVATAR_OUT"])
 AVATAR = os.environ.get("NEURAL_AVATAR_FILE", str(HERE.parents[1] / "assets" / "demo.avatar"))
-LIMIT = 120.0
+LIMIT = 180.0
 
 
 def tell(**facts) -> None:
