@@ -9,8 +9,8 @@ The rendered person's true joints are only compared with; its pictures are put o
 capture clip is a film of its own.
 
 Definitions. px: distance between the projected joint and the detection in the filmed picture, over all body joints
-that the pose model found with confidence over 0.5; one that has no joint in space counts as infinite. Bones: standard deviation
-and 5 to 95 % range of the length over time, of the eight limb bones. mm: mean over joints and frames of the distance
+that the pose model found with confidence over 0.5; one that has no joint in space counts as infinite. Bones: standard
+deviation and 5 to 95 % range of the length over time, of the eight limb bones. mm: mean over joints and frames of the distance
 after putting MidHip on MidHip ('root'), after one scale for the clip as well ('scale'), and after one rotation as well
 ('turned'), which takes away a wrong tilt of the camera.
 """
@@ -158,8 +158,8 @@ def rendered(shared: Path, work: Path) -> dict[str, Any]:
         camera = Camera(np.array(k["K"]), np.array(k["R"]), np.array(k["t"]), k["width"], k["height"])
         cameras.append(records.CalibratedCamera(k["name"], camera.crop(0, 0, 256, 256, 512, 512), up="z"))
         for clip, rows in rows_of.items():
-            film = detect(on_grey(folder / "images" / k["name"], rows, work / "grey" / k["name"] / clip), work / "rendered"
-                          / k["name"] / clip)  # fmt: skip
+            pictures = on_grey(folder / "images" / k["name"], rows, work / "grey" / k["name"] / clip)
+            film = detect(pictures, work / "rendered" / k["name"] / clip)
             times = (data["src_frame"][rows] - data["src_frame"][rows[0]]) / 60.0
             films[k["name"], clip] = records.Detections(
                 film.points, film.confidence, times, film.width, film.height, film.source, film.world
@@ -179,11 +179,8 @@ def rendered(shared: Path, work: Path) -> dict[str, Any]:
         for camera, film in zip(cameras, seen, strict=True):
             one = monocular.reconstruct_single(film, camera, monocular.MonocularOptions(height=height))
             alone[camera.name].append(distances(one.motion, truth[rows], known[rows]))
-    out["six cameras"] = {
-        **means(together),
-        "without_alignment_mm": float(np.concatenate(absolute).mean()),
-        "clips": per_clip,
-    }
+    unaligned = float(np.concatenate(absolute).mean())
+    out["six cameras"] = {**means(together), "without_alignment_mm": unaligned, "clips": per_clip}
     for name, parts in alone.items():
         out[f"{name} alone"] = means(parts)
     out["one camera, mean of six"] = means([part for parts in alone.values() for part in parts])

@@ -101,7 +101,7 @@ class _Problem:
         # The two rows that give (x, y) - depth * ray of a point in the camera's axes: linear in the point.
         self.rows = (self.r[:, None, :2] - rays[..., None] * self.r[:, None, 2:]) / soft
         self.constant = (self.t[:, None, :2] - rays * self.t[:, None, 2:]) / soft
-        known = (weight > 0).any(1)
+        known = np.asarray((weight > 0).any(1), bool)
         if leaning is not None:
             for i, pair in enumerate(leaning.pairs):
                 known[:, pair] |= leaning.weight[:, i, None] > 0

@@ -41,14 +41,15 @@ def refine_cameras(
     count = np.maximum((w > 0).sum(0), 1)
     w = w * np.minimum(1.0, _INDEPENDENT / count)
     change = np.zeros((len(cameras), 6))
-    damping, (cost, *terms) = 1e-3, _terms(x, n, w, cameras, change)
+    damping = 1e-3
+    cost, blocks = _terms(x, n, w, cameras, change)
     for _ in range(_ROUNDS):
-        step_x, step_c = _step(*terms, damping)
-        trial = _terms(x + step_x, n, w, cameras, change + step_c)
-        if trial[0] < cost:
-            gain = (cost - trial[0]) / cost
+        step_x, step_c = _step(*blocks, damping)
+        trial_cost, trial = _terms(x + step_x, n, w, cameras, change + step_c)
+        if trial_cost < cost:
+            gain = (cost - trial_cost) / cost
             x, change, damping = x + step_x, change + step_c, damping / 5
-            cost, *terms = trial
+            cost, blocks = trial_cost, trial
             if gain < 1e-5:
                 break
         else:
@@ -71,7 +72,7 @@ def _difference(a: Camera, b: Camera) -> tuple[float, float]:
 
 def _terms(
     x: Array, rays: Array, weight: Array, cameras: Sequence[Camera], change: Array
-) -> tuple[float, Array, Array, Array, Array, Array]:
+) -> tuple[float, tuple[Array, Array, Array, Array, Array]]:
     """Cost, and the Gauss-Newton blocks: points (N, 3, 3), cameras (C, 6, 6), mixed (N, C, 3, 6), gradients (N, 3) and
     (C, 6). Residuals are metres across the ray, over SOFT."""
     moved = [_moved(camera, c) for camera, c in zip(cameras, change, strict=True)]
@@ -100,7 +101,7 @@ def _terms(
     mixed = robust[..., None, None] * np.einsum("ncki,nckj->ncij", by_point, by_change, optimize=True)
     g_point = np.einsum("nc,ncki,nck->ni", robust, by_point, residual, optimize=True)
     g_camera = np.einsum("nc,ncki,nck->ci", robust, by_change, residual, optimize=True) + prior * change
-    return cost, h_point, h_camera, mixed, g_point, g_camera
+    return cost, (h_point, h_camera, mixed, g_point, g_camera)
 
 
 def _step(

@@ -67,9 +67,9 @@ def low_pass(joints: Array, confidence: Array, times: npt.ArrayLike, cutoff: flo
     for j in range(known.shape[1]):
         for start, stop in zip(np.nonzero(edge[:, j] == 1)[0], np.nonzero(edge[:, j] == -1)[0], strict=True):
             runs.setdefault((int(start), int(stop)), []).append(j)
-    for (start, stop), columns in runs.items():
-        if stop - start > 3:
-            out[start:stop, columns] = _filter(joints[start:stop, columns], t[start:stop], sos, rate)
+    for (first, last), columns in runs.items():
+        if last - first > 3:
+            out[first:last, columns] = _filter(joints[first:last, columns], t[first:last], sos, rate)
     return out
 
 

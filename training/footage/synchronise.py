@@ -17,6 +17,8 @@ import numpy.typing as npt
 from ...neural_backend.interface.camera import Array, Camera
 from .smooth import frame_rate
 
+Ints = npt.NDArray[np.int64]
+
 #: The gain (part of the spread) under which a shift is not believed.
 _GAIN = 0.05
 _MOST_ROWS = 1500
@@ -66,7 +68,7 @@ def find_offsets(
     if count < 2 or reach < 1 or min(len(t) for t in times) < 5:
         return np.zeros(count)
     # Twice as far between two cameras: one may be late and the other early.
-    shifts = np.arange(-2 * reach, 2 * reach + 1) * step
+    shifts = np.arange(-2 * reach, 2 * reach + 1, dtype=np.float64) * step
     pairs = list(combinations(range(count), 2))
     if len(pairs) > _MOST_PAIRS:
         kept = np.random.default_rng(0).permutation(len(pairs))[:_MOST_PAIRS]
@@ -117,7 +119,7 @@ def _spreads(
     return np.log(np.where(np.isnan(out), np.nanmax(out), out) + 1e-6), most
 
 
-def _total(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> float:
+def _total(offsets: Ints, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> float:
     return float(
         sum(
             w * row[int(np.clip(offsets[b] - offsets[a], -2 * reach, 2 * reach)) + 2 * reach]
@@ -126,7 +128,7 @@ def _total(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int, i
     )
 
 
-def _descend(table: Array, weight: Array, pairs: list[tuple[int, int]], count: int, reach: int) -> Array:
+def _descend(table: Array, weight: Array, pairs: list[tuple[int, int]], count: int, reach: int) -> Ints:
     """Whole-frame offsets (C,) of least total spread: one camera after the other, from several starts."""
     tries = np.arange(-reach, reach + 1)
     best, best_cost = np.zeros(count, np.int64), np.inf
@@ -161,10 +163,10 @@ def _descend(table: Array, weight: Array, pairs: list[tuple[int, int]], count: i
     return best
 
 
-def _believe(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> Array:
+def _believe(offsets: Ints, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> Ints:
     """Offsets without those that gain too little: all of them against none, then each camera's against its own 0."""
 
-    def gains(kept: Array, without: Array) -> bool:
+    def gains(kept: Ints, without: Ints) -> bool:
         touched = [i for i, (a, b) in enumerate(pairs) if kept[b] - kept[a] != without[b] - without[a]]
         mine = [pairs[i] for i in touched]
         costs = [_total(o, table[touched], weight[touched], mine, reach) for o in (kept, without)]
@@ -181,7 +183,7 @@ def _believe(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int,
     return out
 
 
-def _between(offsets: Array, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> Array:
+def _between(offsets: Ints, table: Array, weight: Array, pairs: list[tuple[int, int]], reach: int) -> Array:
     """Offsets refined to parts of a frame: the lowest point of a parabola through the total at -1, 0 and 1 frame."""
     out = offsets.astype(np.float64)
     for c in range(1, len(offsets)):

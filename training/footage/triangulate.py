@@ -135,7 +135,7 @@ def _squared(point: Array, across: Array, origin: Array, d: Array) -> Array:
     offset = point[:, None] - origin
     residual = np.einsum("ncij,ncj->nci", across, offset)
     behind = (offset * d).sum(-1) <= 0
-    return np.where(behind, (offset**2).sum(-1), (residual**2).sum(-1))
+    return np.asarray(np.where(behind, (offset**2).sum(-1), (residual**2).sum(-1)))
 
 
 def _cost(point: Array, across: Array, origin: Array, weight: Array, d: Array) -> Array:
