@@ -8,11 +8,11 @@ SHARED holds footage/real_multiview and footage/rendered_human. FOLDER keeps the
 The rendered person's true joints are only compared with; its pictures are put on grey, enlarged twice, and each motion
 capture clip is a film of its own.
 
-Definitions. px: distance between the projected joint and the detection in the filmed picture, over all body joints
-that the pose model found with confidence over 0.5; one that has no joint in space counts as infinite. Bones: standard
-deviation and 5 to 95 % range of the length over time, of the eight limb bones. mm: mean over joints and frames of the distance
-after putting MidHip on MidHip ('root'), after one scale for the clip as well ('scale'), and after one rotation as well
-('turned'), which takes away a wrong tilt of the camera.
+Definitions. px: distance between the projected joint and the detection in the filmed picture (the rendered person's are
+512 wide), over all body joints that the pose model found with confidence over 0.5; one that has no joint in space
+counts as infinite. Bones: standard deviation and 5 to 95 % range of the length over time, of the eight limb bones. mm:
+mean over joints and frames of the distance after putting MidHip on MidHip ('root'), after one scale for the clip as
+well ('scale'), and after one rotation as well ('turned'), which takes away a wrong tilt of the camera.
 """
 
 from __future__ import annotations
