@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.messages import TABLE_UNIT
-from .render_settings import displayed_as, settings
+from .render_settings import displayed_as, retag, settings
 
 Array = npt.NDArray[np.float64]
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
@@ -43,6 +43,7 @@ class AvatarLook(bpy.types.PropertyGroup):
         soft_min=-3.0,
         soft_max=3.0,
         override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
     temperature: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Temperature",
@@ -54,6 +55,7 @@ class AvatarLook(bpy.types.PropertyGroup):
         step=10000,
         precision=0,
         override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
     tint: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Tint",
@@ -63,6 +65,7 @@ class AvatarLook(bpy.types.PropertyGroup):
         max=150.0,
         precision=0,
         override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..neural_backend.interface.body import body_scale
 from ..neural_backend.interface.messages import BackendError
 from . import avatars, joints, retarget
+from .render_settings import retag
 
 if TYPE_CHECKING:
     from ..neural_backend.interface.avatar_header import AvatarHeader
@@ -30,6 +31,7 @@ class FitSettings(bpy.types.PropertyGroup):
         description="Take the directions of the bones from the rig, and their lengths from the avatar",
         default=False,
         override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
     amount: bpy.props.FloatProperty(  # type: ignore[valid-type]
         name="Amount",
@@ -39,9 +41,14 @@ class FitSettings(bpy.types.PropertyGroup):
         max=1.0,
         subtype="FACTOR",
         override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
     size: bpy.props.EnumProperty(  # type: ignore[valid-type]
-        name="Size", description="Whose size the person has", items=SIZES, override={"LIBRARY_OVERRIDABLE"}
+        name="Size",
+        description="Whose size the person has",
+        items=SIZES,
+        override={"LIBRARY_OVERRIDABLE"},
+        update=retag,
     )
 
 

@@ -42,6 +42,11 @@ class RenderSettings(bpy.types.PropertyGroup):
     set_scene: bpy.props.PointerProperty(type=bpy.types.Scene, options={"HIDDEN"})  # type: ignore[valid-type]
 
 
+def retag(group: Any, context: Any) -> None:
+    """Let an object's evaluated copies have what a user has just changed."""
+    group.id_data.update_tag()
+
+
 def settings(scene: Any) -> Any:
     """The settings of a scene, original or evaluated."""
     return scene.neural_avatar_render

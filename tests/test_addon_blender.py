@@ -58,11 +58,15 @@ def rest_skeleton() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A person without a network, in smooth colours."""
+    return make_avatar(tmp_path_factory.mktemp("avatar") / "person.avatar")
+
+
+def make_avatar(path: Path) -> Path:
+    """Write the file of a person without a network."""
     torch.manual_seed(0)
     person = Avatar(AvatarConfig(method="static", texture_size=16), *rest_skeleton())
     with torch.no_grad():
         person.textures.copy_(torch.rand(24, 3, 1, 1).expand_as(person.textures) * torch.linspace(0.6, 1, 16))
-    path = tmp_path_factory.mktemp("avatar") / "person.avatar"
     save_avatar(path, person)
     return path
 
@@ -95,7 +99,7 @@ def read_passes(path: Path) -> dict[str, np.ndarray]:
     for name, channel in channels.items():
         _, pass_name, letter = name.rsplit(".", 2)
         passes.setdefault(pass_name, {})[letter] = channel.pixels
-    order = {"UV": "UVA", "Depth": "Z", "Mask": "X", "Part": "X"}
+    order = {"UV": "UVA", "Depth": "Z", "Mask": "X", "Part": "X", "IndexOB": "X"}
     return {name: np.stack([letters[c] for c in order.get(name, "RGBA")], -1) for name, letters in passes.items()}
 
 

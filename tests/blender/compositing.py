@@ -40,7 +40,9 @@ def save(path):
 
 def shape(tree):
     """Links of a tree, as names."""
-    return sorted([link.from_node.name, link.from_socket.name, link.to_node.name, link.to_socket.name] for link in tree.links)
+    return sorted(
+        [link.from_node.name, link.from_socket.name, link.to_node.name, link.to_socket.name] for link in tree.links
+    )
 
 
 scene = harness.new_scene()

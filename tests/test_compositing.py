@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Avatars in sets: compositing set up by one click, shadows, mattes, motion blur, and looks under view transforms."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import OpenEXR
+import pytest
+import torch
+from PIL import Image
+
+from neural_avatar.addon import matte
+from neural_avatar.neural_backend.compose import empty_planes, scene_linear, srgb_to_linear, write_layers
+from neural_avatar.neural_backend.interface.messages import PLANES, TABLE_UNIT, AvatarInstance
+from neural_avatar.neural_backend.interface.skeleton import BODY_BONES, JOINT_COUNT
+from neural_avatar.neural_backend.layer import Layer
+
+
+def _blender() -> ModuleType:
+    """The helpers of the tests that run inside Blender."""
+    name = "blender_test_helpers"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_addon_blender.py"))
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+BLENDER = _blender()
+
+
+@pytest.fixture(scope="module")
+def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = BLENDER.make_avatar(tmp_path_factory.mktemp("avatar") / "person.avatar")
+    return made
+
+
+def picture(path: Path) -> np.ndarray:
+    """An EXR's picture (H, W, 4), top row first."""
+    channels = OpenEXR.File(str(path), separate_channels=True).channels()
+    return np.stack([np.asarray(channels[c].pixels, np.float32) for c in "RGBA"], -1)
+
+
+def _kinds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the blue wall, the green thing in front, and somebody are."""
+    wall = (p[..., 2] > 0.9) & (p[..., :2].max(-1) < 0.1)
+    thing = (p[..., 1] > 0.9) & (p[..., 0] < 0.1) & (p[..., 2] < 0.1)
+    return wall, thing, ~wall & ~thing
+
+
+def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = BLENDER.run(bpy_python, "compositing.py", avatar, tmp_path, resources=tmp_path / "config")
+    shot = {path.stem: picture(path) for path in tmp_path.glob("*.exr")}
+    assert told["again"] and told["engine"] == "CYCLES" and told["scenes"] == 2
+    plain, joined, behind = shot["plain"], shot["joined"], shot["behind"]
+    wall, thing, _ = _kinds(plain)
+    somebody = np.abs(joined - plain)[..., :3].max(-1) > 0.1
+    # In front of the wall, behind the thing; where the thing stands behind, the legs hide it.
+    assert (somebody & wall).sum() > 300 and (somebody & thing).sum() < 0.02 * somebody.sum()
+    legs = np.abs(behind - joined)[..., :3].max(-1) > 0.1
+    assert (legs & thing).sum() > 300
+    assert np.abs(shot["mended"] - joined).max() < 1e-4
+    assert np.abs(shot["removed"] - plain).max() < 1e-4 and np.abs(shot["hidden"] - plain).max() < 1e-4
+    assert told["followed"] == ["Other", 200, 11] and shot["followed"].shape == (120, 200, 4)
+    assert (np.abs(shot["followed"][..., 0]) > 0.1).sum() > 300
+    assert told["cut"] == "Other" and np.abs(shot["cut"] - joined).max() > 0.5
+    assert told["hidden"] == ["Camera"]
+    assert told["removed"] == [True, 1, 0]
+    # Only the user's scene writes, and each frame has somebody in it.
+    assert sorted(p.name for p in tmp_path.glob("film_*")) == ["film_0001.exr", "film_0002.exr"]
+    assert all(np.abs(shot[f"film_000{i}"] - plain)[..., :3].max() > 0.1 for i in (1, 2))
+    # A user's own nodes stay; they work on the set alone, or on both.
+    assert told["own_END"] and told["own_START"]
+    end, start = shot["own_END"], shot["own_START"]
+    core = np.abs(end - joined)[..., :3].max(-1) < 1e-3
+    assert (core & somebody).sum() > 0.7 * somebody.sum() and not (core & wall & ~somebody).any()
+    assert (np.abs(start - end)[..., :3].max(-1) > 0.1)[core & somebody].mean() > 0.9
+    _, _, there = _kinds(shot["layers"])
+    assert (there & thing).sum() < 0.03 * there.sum() and (there & wall).sum() > 300
+    assert told["set_engine"] != "NEURAL_AVATAR" and told["engine_back"] == "NEURAL_AVATAR"
+    assert len(told["errors"]) == 1 and "avatar" in told["errors"][0] and told["scenes_after"] == 1
+
+
+def test_shadow_proxy_follows_any_rig_and_is_not_seen(
+    bpy_python: Path, tmp_path: Path, avatar: Path, request: pytest.FixtureRequest
+) -> None:
+    motion: Path | str = ""
+    try:
+        motion = request.getfixturevalue("shared") / "motion" / "002_03.bvh"
+    except pytest.skip.Exception as missing:
+        print(f"WITHOUT MOTION CAPTURE: {missing}")
+    told = BLENDER.run(bpy_python, "shadow.py", avatar, motion, tmp_path, resources=tmp_path / "config")
+    assert told["same"] and told["meshes"] == 1
+    assert told["visible"] == {"camera": False, "shadow": True, "glossy": True, "diffuse": True, "transmission": True}
+    found = np.load(tmp_path / "shadow.npz")
+    cases = sorted({name.split("_")[0] for name in found.files})
+    assert "own" in cases and (len(cases) == 4 or not motion)
+    for case in cases:
+        vertices, joints = found[f"{case}_vertices"], found[f"{case}_joints"]
+        for a, b in BODY_BONES:  # the surface surrounds each bone, in every pose
+            gap = np.linalg.norm(vertices - (joints[a] + joints[b]) / 2, axis=1).min()
+            assert gap < 0.13, (case, a, b)
+        known = joints[found[f"{case}_confidence"] > 0]
+        low, high = known.min(0) - 0.35, known.max(0) + 0.35
+        assert (vertices > low).all() and (vertices < high).all(), case
+    with_it, without = picture(tmp_path / "with.exr"), picture(tmp_path / "without.exr")
+    sky = without[..., 3] == 0
+    assert np.array_equal(with_it[sky], without[sky])  # the mesh itself would stand before the sky
+    floor = without[..., 3] > 0.99
+    darker = (with_it[..., 1] < 0.5 * without[..., 1]) & floor
+    assert 100 < darker.sum() < 0.5 * floor.sum()
+    mirror = picture(tmp_path / "mirror.exr")
+    assert mirror[floor][:, 1].std() > 0.01 and np.isfinite(mirror).all()
+
+
+def test_mattes_of_avatars_that_overlap(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = BLENDER.run(bpy_python, "mattes.py", avatar, tmp_path, resources=tmp_path / "config")
+    assert told["layer"].endswith(".CryptoObject")
+    assert told["names"] == told["numbers"]  # Blender's own node calls them the same
+    header = OpenEXR.File(str(tmp_path / "both.exr"), separate_channels=True).parts[0].header
+    fields = {k.rsplit("/", 1)[-1]: v for k, v in header.items() if k.startswith("cryptomatte/")}
+    assert fields["hash"] == "MurmurHash3_32" and fields["conversion"] == "uint32_to_float32"
+    assert f'"Änne":"{told["numbers"]["Änne"]:08x}"' in fields["manifest"]
+    both, near, far = (BLENDER.read_passes(tmp_path / f"{n}.exr") for n in ("both", "near", "far"))
+    assert "CryptoObject02" not in both
+    coverage = {name: _coverage(both, number) for name, number in told["numbers"].items()}
+    mask = {"near": near["Mask"][..., 0], "far": far["Mask"][..., 0]}
+    overlap = (mask["near"] > 0.5) & (mask["far"] > 0.5)
+    assert overlap.sum() > 200
+    assert np.abs(sum(coverage.values()) - both["Mask"][..., 0]).max() < 2e-3
+    in_front = near["Depth"][..., 0] < far["Depth"][..., 0]
+    expected = np.where(in_front, mask["near"], mask["near"] * (1 - mask["far"]))
+    solid = overlap & (np.abs(near["Depth"] - far["Depth"])[..., 0] > 0.02)
+    assert np.abs(coverage["Änne"] - expected)[solid].max() < 5e-3
+    alone = (mask["far"] > 0) & (mask["near"] == 0)
+    assert np.abs(coverage["Bert"] - mask["far"])[alone].max() < 2e-3
+    index = both["IndexOB"][..., 0]
+    assert set(np.unique(index)) == {0, 3, 7}
+    assert (index[coverage["Änne"] > 0.6] == 3).all() and (index[coverage["Bert"] > 0.6] == 7).all()
+    channels = OpenEXR.File(str(tmp_path / "node.exr"), separate_channels=True).channels()
+    node = channels["Composite.Combined.R"].pixels
+    assert np.abs(node - coverage["Bert"]).max() < 2e-3
+
+    # Exposure and white balance are light: factors before the view transform.
+    color, exposed, warm = (BLENDER.read_passes(tmp_path / f"{n}.exr")["Combined"] for n in ("near", "exposed", "warm"))
+    lit = color[..., 3] > 0.9
+    assert np.abs(exposed[..., :3] - 2 * color[..., :3]).max() < 4e-3
+    ratio = (warm[lit][:, :3] / color[lit][:, :3].clip(1e-3)).mean(0)
+    assert ratio[0] > ratio[1] > ratio[2] and ratio[0] > 1.05 and ratio[2] < 0.85
+    luminance = (warm[lit][:, :3] @ (0.2126, 0.7152, 0.0722)) / (color[lit][:, :3] @ (0.2126, 0.7152, 0.0722))
+    assert 0.8 < luminance.mean() < 1.2
+    coarse = BLENDER.read_passes(tmp_path / "coarse.exr")
+    both_masks = np.stack([coarse["Mask"], near["Mask"]]) > 0.5
+    assert both_masks.all(0).sum() / both_masks.any(0).sum() > 0.85
+    assert np.abs(coarse["Combined"] - color).max() > 0.01
+
+    # Motion blur is the mean of the moments, premultiplied and linear.
+    assert told["off"] and told["frame"] == [2, 0.0, 0.0]
+    still, blurred = (BLENDER.read_passes(tmp_path / f"{n}.exr") for n in ("still", "blurred"))
+    moments = [BLENDER.read_passes(tmp_path / f"moment_{i}.exr") for i in range(3)]
+    for name in ("Combined", "Mask"):
+        mean = np.mean([m[name] for m in moments], 0)
+        assert np.abs(blurred[name] - mean).max() < 3e-3, name
+        assert np.abs(blurred[name] - still[name]).max() > 0.2
+    for name in ("Part", "UV", "IndexOB"):
+        if name in still:
+            assert np.array_equal(blurred[name], still[name]), name
+    inside = still["Depth"] < 1e9
+    assert np.array_equal(blurred["Depth"][inside], still["Depth"][inside])
+    nearest = np.min([m["Depth"] for m in moments], 0)
+    assert np.allclose(blurred["Depth"][~inside], nearest[~inside], atol=0.01)
+    for number in told["numbers"].values():
+        mean = np.mean([_coverage(m, number) for m in moments], 0)
+        assert np.abs(_coverage(blurred, number) - mean).max() < 3e-3
+
+
+def _coverage(passes: dict[str, np.ndarray], number: int) -> np.ndarray:
+    """The share of each pixel that a number's avatar covers, as any reader of Cryptomatte adds it up."""
+    total = np.zeros(passes["Mask"].shape[:2])
+    for name, pairs in passes.items():
+        if name.startswith("CryptoObject"):
+            for k in (0, 2):
+                bits = np.ascontiguousarray(pairs[..., k], np.float32).view(np.uint32)
+                total += np.where(bits == number, pairs[..., k + 1], 0)
+    return total
+
+
+def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = BLENDER.run(bpy_python, "look.py", avatar, tmp_path, resources=tmp_path / "config")
+    assert told["standard_has_no_table"] and told["standard_keeps"] and told["settings_kept"]
+    for name in ("agx", "agx_punchy", "filmic"):
+        middle, most, nearly_all = told["errors"][name]  # in 1/255, colours that are not too strong or bright
+        assert middle < 0.6 and most < 4 and nearly_all < 20, (name, told["errors"])
+        low, high = told[f"{name}_range"]
+        assert low > -0.11 and high < 18.1
+
+    def pixels(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    standard = pixels("standard")
+    solid = standard[..., 3] == 255
+    assert solid.sum() > 300
+    for name in ("agx", "agx_punchy", "filmic"):
+        plain, kept = (np.abs(pixels(f"{name}_{n}") - standard)[solid][:, :3].max(-1) for n in ("plain", "kept"))
+        assert np.median(kept) < 3 and kept.mean() < 0.35 * plain.mean(), (name, kept.mean(), plain.mean())
+    assert np.array_equal(pixels("button"), standard)
+
+
+def test_table_stands_for_the_srgb_curve() -> None:
+    steps = torch.linspace(0, 1, 33)
+    grid = srgb_to_linear(torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1))
+    table = (torch.log2(1 + grid / TABLE_UNIT)).numpy()
+    colors = torch.rand(50, 40, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(scene_linear(colors, table), srgb_to_linear(colors), atol=4e-3, rtol=2e-2)
+    swapped = scene_linear(colors, np.ascontiguousarray(table[..., ::-1]))
+    torch.testing.assert_close(swapped, srgb_to_linear(colors).flip(-1), atol=4e-3, rtol=2e-2)
+
+
+def test_three_layers_share_a_pixel() -> None:
+    def layer(depth: float, alpha: float) -> Layer:
+        whole = torch.full((1, 1), alpha)
+        return Layer(0, 0, torch.full((1, 1, 3), 0.5), whole, whole * 0 + depth, whole * 0 + 1, torch.zeros(1, 1, 2))
+
+    def instance(name: str, index: int) -> AvatarInstance:
+        joints = np.zeros((JOINT_COUNT, 3), np.float32)
+        return AvatarInstance(name, name, joints, joints[:, 0], index=index, matte=matte.number(name))
+
+    people = [instance("a", 1), instance("b", 2), instance("a", 1)]
+    planes = empty_planes(tuple(PLANES), 1, 1)
+    write_layers([layer(3, 0.5), layer(2, 0.4), layer(4, 1.0)], planes, people)
+    pairs = planes["crypto0"][0, 0]
+    numbers = pairs[[0, 2]].astype(np.float32).view(np.uint32)
+    assert list(numbers) == [matte.number("a"), matte.number("b")]
+    np.testing.assert_allclose(pairs[[1, 3]], [0.6 * 0.5 + 0.3, 0.4], atol=1e-6)
+    assert not planes["crypto1"].any() and planes["index"][0, 0, 0] == 1
+
+
+def test_hash_is_murmur3() -> None:
+    known = {b"": 0, b"test": 0xBA6BD213, b"Hello, world!": 0xC0363E43}
+    assert {text: matte.murmur3(text) for text in known} == known
+    bits = np.array([matte.number(f"object {i}") for i in range(3000)], np.uint32).view(np.float32)
+    assert np.isfinite(bits).all() and (np.abs(bits) >= np.finfo(np.float32).tiny).all()
