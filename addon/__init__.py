@@ -24,6 +24,8 @@ _MODULES = (
     "bake",
     "look",
     "proportions",
+    "compositing",
+    "shadow",
 )
 
 
