@@ -81,7 +81,7 @@ class NEURAL_AVATAR_OT_add_camera(bpy.types.Operator):
         low, high = Vector((-0.5, -0.5, 0)), Vector((0.5, 0.5, 1.8))
         if person is not None:
             corners = [person.matrix_world @ Vector(corner) for corner in person.bound_box]
-            low, high = (Vector(f(c[i] for c in corners) for i in range(3)) for f in (min, max))
+            low, high = (Vector([f(c[i] for c in corners) for i in range(3)]) for f in (min, max))
         middle, size = (low + high) / 2, high - low
         render = scene.render
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)

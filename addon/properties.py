@@ -109,7 +109,7 @@ CLASSES = (JointRow, AvatarSettings)
 def register() -> None:
     """Attach the settings to objects."""
     bpy.types.Object.neural_avatar = bpy.props.PointerProperty(  # type: ignore[attr-defined, func-returns-value]
-        type=AvatarSettings, override=_OVERRIDABLE
+        type=AvatarSettings, override={"LIBRARY_OVERRIDABLE"}
     )
 
 

@@ -17,7 +17,7 @@ from . import avatars
 _before: dict[str, str] = {}
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _save_pre(*arguments: Any) -> None:
     _before.clear()
     target = _target(arguments)
@@ -39,7 +39,7 @@ def _save_pre(*arguments: Any) -> None:
                 obj.neural_avatar["avatar_path"] = moved
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _save_post(*arguments: Any) -> None:
     # The save of a copy leaves the open file where it was.
     if _before and os.path.normpath(bpy.data.filepath) != os.path.normpath(_target(arguments)):
@@ -48,7 +48,7 @@ def _save_post(*arguments: Any) -> None:
     _before.clear()
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _import_post(context: Any, *_: Any) -> None:
     """After an append: paths were relative to the file that things come from."""
     for item in context.import_items:

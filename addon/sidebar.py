@@ -15,8 +15,8 @@ from .widgets import lines, offer, warn
 
 
 class _Sidebar:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
+    bl_space_type: Any = "VIEW_3D"
+    bl_region_type: Any = "UI"
     bl_category = "Neural Avatar"
 
     layout: Any

@@ -49,8 +49,8 @@ class NEURAL_AVATAR_UL_joints(bpy.types.UIList):
 
         def is_shown(row: Any) -> bool:
             if sought:
-                return sought in mapping.words(row.joint) or sought in row.bone.lower().replace("_", " ")
-            return mapping.section(row.joint) == data.section
+                return bool(sought in mapping.words(row.joint) or sought in row.bone.lower().replace("_", " "))
+            return bool(mapping.section(row.joint) == data.section)
 
         return [self.bitflag_filter_item if is_shown(r) else 0 for r in rows], []
 
@@ -62,8 +62,8 @@ def _must_be_filled(settings: Any, row: Any) -> bool:
 
 
 class _AvatarPanel:
-    bl_space_type = "PROPERTIES"
-    bl_region_type = "WINDOW"
+    bl_space_type: Any = "PROPERTIES"
+    bl_region_type: Any = "WINDOW"
     bl_context = "data"
 
     layout: Any
