@@ -36,7 +36,7 @@ def draw(context: Any, depsgraph: Any) -> None:
         groups = _groups(evaluated, obj, context)
         gpu.state.depth_test_set("NONE" if obj.show_in_front else "LESS_EQUAL")
         gpu.state.blend_set("ALPHA")
-        gpu.state.line_width_set(1.5 * context.preferences.system.ui_scale)
+        gpu.state.line_width_set(2.0 * context.preferences.system.ui_scale)
         try:
             posing = obj.mode == "POSE"
             colors = {
