@@ -4,8 +4,9 @@
 
     python benchmarks/footage.py VIDEO [VIDEO …] [--calibration FILE] [--repeat 1 6] [--json FILE]
 
-The whole command runs in a process of its own. --repeat plays the films so many times over, as folders of links to their
-frames, to show how memory grows with the length; the last column extrapolates it to ten minutes at 30 frames a second.
+The whole command runs in a process of its own. --repeat plays the films so many times over, as folders of links to
+their frames, to show how memory grows with the length; the last line extrapolates it to ten minutes at 30 frames a
+second.
 Linux or macOS.
 """
 
