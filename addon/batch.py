@@ -118,13 +118,13 @@ def frame_failed() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _begin_frame(*_: Any) -> None:
     global _failed, _began
     _failed, _began = False, time.time()
 
 
-@bpy.app.handlers.persistent
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
 def _remove_failed(scene: Any, *_: Any) -> None:
     """Where the render could not be stopped (in a window, from a script), take back the picture that was written."""
     render = scene.render

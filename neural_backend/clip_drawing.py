@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def _one(maps: BodyMaps, place: int) -> BodyMaps:
     one = slice(place, place + 1)
     assert maps.proxy is not None
     proxy = replace(maps.proxy, **{name: value[one] for name, value in vars(maps.proxy).items()})
-    batched = {n: v for n, v in vars(maps).items() if isinstance(v, (torch.Tensor, np.ndarray))}
+    batched: dict[str, Any] = {n: v for n, v in vars(maps).items() if isinstance(v, (torch.Tensor, np.ndarray))}
     return replace(maps, proxy=proxy, **{name: value[one] for name, value in batched.items()})
 
 

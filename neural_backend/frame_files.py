@@ -57,7 +57,7 @@ class FrameFormat:
     def stamp_of(self, path: Path) -> str | None:
         """The stamp of a file, '' where it has none; None where there is no whole picture."""
         try:
-            return (exr if self.kind == "exr" else png).read_stamp(path)
+            return exr.read_stamp(path) if self.kind == "exr" else png.read_stamp(path)
         except FileNotFoundError:
             return None
 
