@@ -52,6 +52,7 @@ def case(name: str, kind: str = "PNG") -> None:
 
 case("plain")
 case("passes", "EXR")
+told["between"] = bake("between", step=0.25, frame_start=2, frame_end=3)
 
 scene.frame_step = 2
 camera.data.shift_x, camera.data.shift_y = 0.1, -0.05
@@ -83,7 +84,6 @@ render.border_min_x, render.border_max_x, render.border_min_y, render.border_max
 case("border")
 render.use_border = False
 
-told["between"] = bake("between", step=0.25, frame_start=2, frame_end=3)
 second = harness.add_person(source, (0.5, 0.3, 0.0))
 second.name = "Second one"
 person.select_set(True)
