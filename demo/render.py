@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo inside Blender: install the extension, make the two scenes, render. Started by `python3 dev.py demo`.
+"""The demo inside Blender: install the extension, make the scene, render. Started by `python3 dev.py demo`.
+
+It goes a user's way: add the person, build a set around it, "Create Shadow Proxy", "Set Up Compositing", render.
 
 Reads one JSON object from its command line and writes one with its timings; Blender's own chatter goes to a log.
 """
@@ -25,7 +27,6 @@ import compositor
 import layout
 import rig
 import set as stage_set
-import shadow
 import walk
 
 MODULE = "bl_ext.user_default.neural_avatar"
@@ -47,7 +48,7 @@ class Demo:
     def run(self) -> dict[str, Any]:
         """All stages; returns what the caller prints."""
         for name, stage in (
-            ("install the extension", self.install), ("make the scenes", self.make), ("render the frames", self.render),
+            ("install the extension", self.install), ("make the scene", self.make), ("render the frames", self.render),
         ):  # fmt: skip
             started = time.monotonic()
             self.say(f"{name} …")
@@ -65,33 +66,34 @@ class Demo:
         self.body = importlib.import_module(MODULE + ".neural_backend.interface.body")
         self.addon_joints = importlib.import_module(MODULE + ".addon.joints")
         self.addon_avatars = importlib.import_module(MODULE + ".addon.avatars")
+        self.addon_compositor = importlib.import_module(MODULE + ".addon.compositor")
 
     def make(self) -> None:
         self.scene = bpy.context.scene
-        self.scene.name = "Avatar"
+        self.scene.name = "Courtyard"
         self.scene.render.fps = FILM_RATE
-        self.set_scene = bpy.data.scenes.new("Set")
         armature = self._from_bvh() if self.bvh else self._walking()
         self.header = self.addon_avatars.header(self.addon_avatars.absolute_path(armature))
         joints = self._stand(armature)
-        height = self._height()
-        plan = layout.plan(joints[:, self.skeleton.INDEX["MidHip"]], height, self.scene.render.fps)
-        for scene in (self.scene, self.set_scene):
-            self._common_settings(scene)
+        plan = layout.plan(joints[:, self.skeleton.INDEX["MidHip"]], self._height(), self.scene.render.fps)
+        self._settings()
         self._add_camera(plan)
-        stage_set.build_set(self.set_scene, plan)
-        shadow.add_shadow(self.set_scene, joints, self.skeleton.INDEX, height, FIRST)
-        self._choose_engines()
+        stage_set.build_set(self.scene, plan)
+        self._choose_engine()
+        bpy.context.view_layer.objects.active = armature
+        bpy.ops.neural_avatar.shadow_proxy()
+        bpy.ops.neural_avatar.setup_compositing()
+        tree = self.addon_compositor.tree_of(self.scene)
+        (person,) = self.addon_compositor.marked(tree, "person")
         (self.out / "passes").mkdir(parents=True, exist_ok=True)
-        compositor.join_scenes(self.set_scene, self.scene, self.out / "passes", height)
+        compositor.write_passes(tree, person, self.out / "passes")
 
     def render(self) -> None:
         for frame in range(FIRST, FIRST + self.frames):
             started = time.monotonic()
-            for scene in (self.scene, self.set_scene):
-                scene.frame_set(frame)
-            self.set_scene.render.filepath = str(self.out / "frames" / f"frame_{frame:04d}.png")
-            bpy.ops.render.render(scene=self.set_scene.name, write_still=True)
+            self.scene.frame_set(frame)
+            self.scene.render.filepath = str(self.out / "frames" / f"frame_{frame:04d}.png")
+            bpy.ops.render.render(write_still=True)
             self.say(f"  frame {frame} of {self.frames}: {time.monotonic() - started:.1f} s", over=True)
 
     def _walking(self) -> bpy.types.Object:
@@ -151,42 +153,37 @@ class Demo:
         known = self.header.rest_joints[self.header.rest_confidence > 0]
         return float(np.ptp(known[:, 2])) * 1.06  # the crown lies above the highest joint
 
-    def _common_settings(self, scene: bpy.types.Scene) -> None:
-        render = scene.render
+    def _settings(self) -> None:
+        scene, render = self.scene, self.scene.render
         render.resolution_x = render.resolution_y = self.size
         render.resolution_percentage = 100
-        render.fps = self.scene.render.fps
         render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGB"
         render.dither_intensity = 0.0
         scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
         scene.frame_start, scene.frame_end = FIRST, FIRST + self.frames - 1
-        scene.view_layers[0].use_pass_z = True
 
     def _add_camera(self, plan: layout.Layout) -> None:
         camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
         camera.data.lens = plan.lens
-        for scene in (self.scene, self.set_scene):
-            scene.collection.objects.link(camera)
-            scene.camera = camera
+        self.scene.collection.objects.link(camera)
+        self.scene.camera = camera
         for k, (place, target) in enumerate(zip(plan.camera, plan.target, strict=True)):
             camera.location = place
             camera.rotation_euler = Vector(target - place).to_track_quat("-Z", "Y").to_euler()
             camera.keyframe_insert("location", frame=FIRST + k)
             camera.keyframe_insert("rotation_euler", frame=FIRST + k)
 
-    def _choose_engines(self) -> None:
-        self.scene.render.engine = "NEURAL_AVATAR"
-        self.scene.render.film_transparent = True
-        self.set_scene.render.engine = "CYCLES"
-        self.set_scene.render.use_persistent_data = True
-        cycles = self.set_scene.cycles
+    def _choose_engine(self) -> None:
+        self.scene.render.engine = "CYCLES"
+        self.scene.render.use_persistent_data = True
+        cycles = self.scene.cycles
         # Few samples, one bounce replaced by ambient light, a fast denoiser: about 1.5 s a frame on two cores.
         cycles.device, cycles.samples, cycles.use_adaptive_sampling, cycles.seed = "CPU", 5, False, 1
         cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
         cycles.denoising_quality = cycles.denoising_prefilter = "FAST"
         cycles.use_fast_gi, cycles.fast_gi_method, cycles.ao_bounces_render = True, "REPLACE", 1
-        self.set_scene.world.light_settings.distance = 2.0
-        self.set_scene.world.light_settings.ao_factor = 0.75
+        self.scene.world.light_settings.distance = 2.0
+        self.scene.world.light_settings.ao_factor = 0.75
 
 
 def main() -> int:
