@@ -56,6 +56,8 @@ class Playblast:
     """One frame after another. context: of a 3D view."""
 
     def __init__(self, context: Any, frames: range) -> None:
+        # The joints are read anew with each frame only where the scene's changes are followed.
+        viewport.start()
         self.context, self.frames = context, frames
         self.size = size_of(context.scene)
         self.offscreen = gpu.types.GPUOffScreen(*self.size, format="RGBA16F")
