@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import bpy
-import numpy as np
 from bpy.app.handlers import persistent
 
-from ..neural_backend.interface.body import body_scale
 from ..neural_backend.interface.messages import BackendError
 from . import avatars, compositor
-from . import scene as ours
 from .engine import NeuralAvatarEngine
 from .render_settings import displayed_as, settings
 
@@ -150,6 +147,11 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
 
     def _tolerance(self, scene: Any) -> float:
         """In scene units, for the smallest person of the scene."""
+        import numpy as np
+
+        from ..neural_backend.interface.body import body_scale
+        from . import scene as ours
+
         layer = next((one for one in scene.view_layers if one.use), scene.view_layers[0])
         try:
             people = ours.avatar_instances(layer.depsgraph) if layer.depsgraph else ()

@@ -33,8 +33,8 @@ class IdleWatch:
                 self._thread.start()
 
     def end(self) -> None:
-        """No step is begun from now on. Waits for the thread: one that Python's end cuts off keeps alive what it has seen,
-        and Blender as a module must be let go of in time."""
+        """No step is begun from now on. Waits for the thread: one that Python's end cuts off keeps alive what it
+        knows, and Blender as a module crashes when it is not let go of in time."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

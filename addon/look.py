@@ -9,17 +9,19 @@ asking Blender itself what it makes of scene-linear colours and improving them s
 from __future__ import annotations
 
 import os
-import tempfile
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import bpy
-import numpy as np
-import numpy.typing as npt
 
 from ..neural_backend.interface.messages import TABLE_UNIT
+from .later import np
 from .render_settings import displayed_as, retag, settings
 
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
 #: Steps of the table along each axis.
@@ -189,6 +191,8 @@ def shown(scene: Any, light: Array) -> Array:
 
     Blender offers this only for pictures that it saves.
     """
+    import tempfile
+
     count = len(light)
     width = int(np.ceil(np.sqrt(count)))
     height = -(-count // width)

@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import bpy
-import numpy as np
-import numpy.typing as npt
 
-from ..neural_backend.interface.body import body_scale
 from ..neural_backend.interface.messages import BackendError
-from . import avatars, joints, retarget
+from . import avatars
+from .later import np
 from .render_settings import retag
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ..neural_backend.interface.avatar_header import AvatarHeader
 
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
@@ -67,6 +67,8 @@ def fitted(
     fit = obj.neural_avatar_fit
     if not fit.use or fit.amount <= 0:
         return points
+    from . import retarget
+
     there = retarget.retarget(
         points, confidence, header.rest_joints, header.rest_confidence,
         _size(fit, header, points, confidence, scene), np.asarray(matrix_world, np.float64)[:3, 3],
@@ -77,6 +79,8 @@ def fitted(
 def _size(fit: Any, header: AvatarHeader, points: Any, confidence: Any, scene: Any) -> float:
     """World units to a metre of the avatar."""
     if fit.size == "RIG":
+        from ..neural_backend.interface.body import body_scale
+
         return float(body_scale(points[None], confidence[None], header.rest_joints)[0])
     return 1.0 / float(scene.unit_settings.scale_length or 1.0)
 
@@ -96,6 +100,8 @@ class NEURAL_AVATAR_OT_fit_proportions(bpy.types.Operator):
         return context.object is not None and avatars.carries_avatar(context.object)
 
     def execute(self, context: Any) -> Outcome:
+        from . import joints, retarget
+
         obj = context.object
         try:
             header = avatars.header(avatars.absolute_path(obj))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -135,6 +134,8 @@ def folder() -> Path:
     try:
         return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
     except (ValueError, OSError):
+        import tempfile
+
         return Path(tempfile.gettempdir()) / "neural_avatar"
 
 

@@ -7,14 +7,16 @@ modifier: nothing of the add-on runs when it is rendered.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import bpy
-import numpy as np
 
 from ..neural_backend.interface.messages import BackendError
-from ..neural_backend.interface.proxy import ProxyGeometry
-from . import avatars, joints, shadow_mesh
+from . import avatars
+from .later import np
+
+if TYPE_CHECKING:
+    from . import shadow_mesh
 
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
@@ -29,6 +31,9 @@ def proxies_of(obj: Any) -> list[Any]:
 
 def create(context: Any, obj: Any) -> Any:
     """Make an armature's shadow proxy, in place of an older one; returns its object. Raises BackendError."""
+    from ..neural_backend.interface.proxy import ProxyGeometry
+    from . import joints, shadow_mesh
+
     header = avatars.header(avatars.absolute_path(obj))
     try:
         proxy = ProxyGeometry.from_dict(header.proxy)

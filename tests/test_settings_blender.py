@@ -110,3 +110,15 @@ def test_two_blenders_do_not_disturb_one_another(any_bpy_python: Path, tmp_path:
         assert f"started backend {one['pid']}" in text and str(other["pid"]) not in text
     first, second = ((tmp_path / f"{name}.exr").read_bytes() for name in "ab")
     assert len(first) == len(second)
+
+
+def test_enabling_loads_little(bpy_python: Path, tmp_path: Path) -> None:
+    """Blender's start waits for what is loaded here: no numpy (Blender 4.2 has none of its own), no client, no work."""
+    told = finish(start(bpy_python, "startup.py", resources=tmp_path))
+    loaded = set(told["loaded"])
+    for name in ("numpy", "subprocess", "tempfile", "zipfile", "urllib.request"):
+        assert name not in loaded, name
+    for name in ("rig", "joints", "scene", "final", "passes", "viewport", "setup.build", "thumbnails", "plate"):
+        assert f"neural_avatar.addon.{name}" not in loaded, name
+    assert "neural_avatar.neural_backend.interface.client" not in loaded
+    assert told["threads"] == 1

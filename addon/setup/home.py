@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -150,6 +149,8 @@ def leftovers(home: Path) -> list[Path]:
 
 def sweep(home: Path) -> list[Path]:
     """Delete leftovers; returns those that another program still holds, which the next start tries again."""
+    import shutil
+
     for folder in leftovers(home):
         shutil.rmtree(folder, ignore_errors=True)
     return [folder for folder in leftovers(home) if folder.exists()]
@@ -174,6 +175,8 @@ def remove(home: Path) -> str:
 
 def check_space(home: Path, megabytes: int, free: int | None = None) -> None:
     """Raises BackendError 'setup-no-space' when a disk has less room. free: bytes, None to ask the disk."""
+    import shutil
+
     place = home
     while not place.exists():
         place = place.parent
