@@ -32,9 +32,12 @@ def run(script: str, out: Path) -> dict[str, Any]:
     extensions.mkdir(parents=True)
     (extensions / "neural_avatar").symlink_to(ROOT)
     base = Path(sys.executable).resolve().parent.parent
+    # Frames of other runs at the same time are none of this one's business.
+    (out / "frames").mkdir()
     environment = {
         **os.environ, "NEURAL_AVATAR_PYTHON": sys.executable, "NEURAL_AVATAR_DEVICE": "cpu",
         "BLENDER_USER_RESOURCES": str(out / "resources"), "WINDOW_TIMEOUT": "420",
+        "NEURAL_AVATAR_FRAMES": str(out / "frames"),
     }  # fmt: skip
     done = subprocess.run(
         [ROOT / ".ci" / "blender_window.sh", ROOT / "tests" / "window" / script, out, ROOT, sys.prefix, base],

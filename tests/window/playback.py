@@ -91,7 +91,7 @@ def story():
     person = next(o for o in bpy.data.objects if o.type == "ARMATURE")
     person.location.y += 0.1
     yield lambda: any(v.preview.wait_seconds() is not None and v.preview.is_busy for v in viewport.all_views())
-    stage.tell(pid=backend.info["pid"], folders=[str(p) for p in Path("/dev/shm").glob("neural-avatar-frames-*")])
+    stage.tell(pid=backend.info["pid"], folders=[str(p) for p in Path(os.environ["NEURAL_AVATAR_FRAMES"]).iterdir()])
 
 
 stage.play(story)
