@@ -276,6 +276,16 @@ def test_lenses_are_undone_and_applied(fisheye: bool) -> None:
     assert np.isnan(to_pixels(np.array([[0, -10.0, 1.4]]) * 3, camera)).all()
 
 
+def test_a_strong_lens_is_undone_up_to_the_corners() -> None:
+    """OpenCV's five rounds leave 20 pixels at the corners of an action camera's picture."""
+    k = np.array([[1000.0, 0, 960], [0, 1000, 540], [0, 0, 1]])
+    camera = CalibratedCamera("a", Camera(k, np.eye(3), np.zeros(3), 1920, 1080), (-0.35, 0.15, 0.001, 0.001))
+    corners = np.array([[0.5, 0.5], [1919.5, 0.5], [0.5, 1079.5], [960.0, 0.5], [0.5, 540.0]])
+    rays = to_rays(corners, camera)
+    back = to_pixels(np.concatenate([rays, np.ones((5, 1))], 1), camera)
+    assert np.allclose(back, corners, atol=1e-3)
+
+
 def test_one_camera_gives_the_pose() -> None:
     truth = person(90)
     camera = RING[0]
