@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import builtins
+import struct
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -162,14 +164,14 @@ def test_alpha_of_a_video(tmp_path: Path) -> None:
         stream = container.add_stream("prores_ks", rate=30)
         stream.width, stream.height, stream.pix_fmt = W, H, "yuva444p10le"
         for index in range(4):
-            rgba = np.dstack([picture(index), np.where(np.arange(W) < 8 * index, 0, 255)[None].repeat(H, 0)])
+            rgba = np.dstack([picture(index), np.where(np.arange(W) < 8 * index + 8, 0, 255)[None].repeat(H, 0)])
             frame = av.VideoFrame.from_ndarray(rgba.astype(np.uint8), format="rgba")
             container.mux(stream.encode(frame.reformat(format="yuva444p10le")))
         container.mux(stream.encode())
     source = open_source(path)
     assert source.has_alpha
     alpha = source.alpha(3)
-    assert alpha is not None and alpha.shape == (H, W) and alpha[5, 4] < 8 and alpha[5, 40] > 247
+    assert alpha is not None and alpha.shape == (H, W) and alpha[5, 4] < 8 and alpha[5, 44] > 247
 
 
 def test_pictures_in_natural_order(tmp_path: Path) -> None:
@@ -208,6 +210,25 @@ def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
     source = open_source(tmp_path)
     assert [i for i, _ in source.frames()] == [0, 1, 3]
     assert "1 of its 4 frames" in source.warnings[0] and "frame 2" in source.warnings[0]
+
+
+def test_a_picture_of_absurd_size_is_damaged(tmp_path: Path) -> None:
+    """OpenCV raises an error of its own for what claims to be larger than it allows."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0))
+    png = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"0" * 999)) + chunk(b"IEND", b"")
+    (tmp_path / "0.png").write_bytes(png)
+    with pytest.raises(BackendError, match=r"0\.png is damaged"):
+        open_source(tmp_path)
+
+
+def test_opaque_alpha_of_a_video_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    write_video(path, 2, codec="qtrle", pix_fmt="argb", options={})
+    assert not open_source(path).has_alpha
 
 
 def _sound(path: Path) -> None:

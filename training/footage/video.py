@@ -42,7 +42,8 @@ class Source(ABC):
 
     path: file or folder. name: for people and folders. width, height: of the upright picture, pixels. times: (N,)
     float64 seconds from the first frame, rising. fps: frames per second, the mean where ``variable`` is True.
-    has_alpha: True where every frame brings an alpha. lost: frames that were asked for and could not be decoded.
+    has_alpha: True where every frame brings an alpha, and that of the first is not solid throughout. lost: frames that
+    were asked for and could not be decoded.
     """
 
     def __init__(self, path: Path, width: int, height: int, times: npt.NDArray[np.float64]) -> None:
@@ -152,6 +153,11 @@ def unreadable(path: Path, why: str = "") -> BackendError:
         "convert it to MP4 (H.264).",
         why,
     )
+
+
+def opaque(alpha: Bytes) -> bool:
+    """True for the alpha that converters and renderers add and that cuts out nobody: solid everywhere."""
+    return bool(alpha.min() == 255)
 
 
 def frame_rate(times: npt.NDArray[np.float64]) -> tuple[float, bool]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...neural_backend.interface.messages import BackendError
 from . import hdr
-from .video import PICTURE_RATE, Bytes, Frame, Source, unreadable
+from .video import PICTURE_RATE, Bytes, Frame, Source, opaque, unreadable
 
 #: FFmpeg's numbers of colour spaces (AVColorSpace): unknown; and those that its converter knows by the same number.
 _UNKNOWN = 2
@@ -60,7 +60,9 @@ class AvSource(Source):
         width, height = self._coded[::-1] if turned else self._coded
         times = np.arange(index.count) / rate if index.stamps is None else (index.stamps - index.stamps[0]) * unit
         super().__init__(path, width, height, times)
-        self.has_alpha = any(c.is_alpha for c in first.format.components)
+        self.has_alpha = any(c.is_alpha for c in first.format.components) and not opaque(
+            first.to_ndarray(format="rgba")[..., 3]
+        )
         self._tone = hdr.tone(int(first.color_trc))
         self._say(ratio)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...neural_backend.interface.messages import BackendError
-from .video import PICTURE_RATE, Bytes, Frame, Source
+from .video import PICTURE_RATE, Bytes, Frame, Source, opaque
 
 
 class PictureSource(Source):
@@ -22,7 +22,8 @@ class PictureSource(Source):
         first = _decode(pictures[0])
         super().__init__(path, first.shape[1], first.shape[0], np.arange(len(pictures)) / PICTURE_RATE)
         self.pictures = tuple(pictures)
-        self.has_alpha = first.ndim == 3 and first.shape[2] == 4
+        alpha = _split(first)[1]
+        self.has_alpha = alpha is not None and not opaque(alpha)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """See Source. Raises BackendError 'video-size' at a picture of another size than the first."""
@@ -64,7 +65,10 @@ def _decode(path: Path) -> npt.NDArray[Any]:
         raise BackendError("video-unreadable", f"The picture {path} cannot be read: {error.strerror}.") from error
     # Only IMREAD_UNCHANGED keeps an alpha, and only without it the camera's orientation is applied.
     flags = cv2.IMREAD_COLOR if path.suffix.lower() in (".jpg", ".jpeg") else cv2.IMREAD_UNCHANGED
-    picture = cv2.imdecode(data, flags) if data.size else None
+    try:
+        picture = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:  # it claims to be larger than OpenCV allows
+        picture = None
     if picture is None:
         raise BackendError("video-unreadable", f"The picture {path} is damaged; copy it again or take it away.")
     return np.asarray(picture)
