@@ -6,7 +6,9 @@ The films are composed from pictures of the rendered person, so that the true ma
 
 from __future__ import annotations
 
+import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -16,7 +18,7 @@ import pytest
 
 from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.neural_backend.interface.skeleton import FACE, INDEX, LEFT_HAND, RIGHT_HAND
-from neural_avatar.training.footage import holistic
+from neural_avatar.training.footage import given_masks, holistic
 from neural_avatar.training.footage.landmarks import IBUG_68, Landmarks, ibug_70, to_joints
 from neural_avatar.training.footage.masks import MaskOptions, make_masks, read_alpha
 from neural_avatar.training.footage.matte import clean
@@ -320,6 +322,54 @@ def test_alpha_of_pictures_is_the_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_alpha(tmp_path / "masks", 0), rgba[..., 3])
 
 
+def test_opaque_alpha_is_no_mask(
+    film: tuple[Path, list[np.ndarray]], found: tuple[Detections, Path], tmp_path: Path
+) -> None:
+    """Renderers and converters write an alpha of 1 everywhere: it does not say that the whole picture is the person."""
+    (tmp_path / "shots").mkdir()
+    for index, rgb in open_source(film[0]).frames(0, 2):
+        cv2.imwrite(str(tmp_path / "shots" / f"{index}.png"), np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 255)]))
+    source = open_source(tmp_path / "shots")
+    assert not source.has_alpha
+    make_masks(source, found[0], tmp_path / "masks", MaskOptions(segmentation=found[1]))
+    assert _iou(read_alpha(tmp_path / "masks", 1) > 127, film[1][1] > 0.5) > 0.8
+
+
+def test_a_damaged_segmentation_is_told(
+    film: tuple[Path, list[np.ndarray]], found: tuple[Detections, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(found[1], tmp_path / "pose")
+    segmentation_path(tmp_path / "pose", 2).write_bytes(b"not a picture")
+    with pytest.raises(BackendError, match=r"00002\.png.*--restart") as caught:
+        make_masks(open_source(film[0]), found[0], tmp_path / "masks", MaskOptions(segmentation=tmp_path / "pose"))
+    assert caught.value.code == "masks-missing"
+
+
+class _Gappy:
+    """A video of masks in which some frames cannot be decoded."""
+
+    def __init__(self, lost: int) -> None:
+        self._lost = lost
+
+    def __len__(self) -> int:
+        return 18
+
+    def frames(self, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        for index in range(start, 18):
+            if index != self._lost:
+                yield index, np.full((*SIZE[::-1], 3), 10 * index, np.uint8)
+
+
+def test_a_gap_in_a_video_of_masks_stays_one(
+    film: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "masks.mp4").touch()
+    monkeypatch.setattr(given_masks, "open_source", lambda path: _Gappy(4))
+    make_masks(open_source(film[0]), _nothing(18), tmp_path / "out", MaskOptions(given=tmp_path / "masks.mp4"))
+    grey = [int(read_alpha(tmp_path / "out", i).max()) for i in range(18)]
+    assert grey == [0 if i == 4 else 10 * i for i in range(18)]
+
+
 def _stick(scale: float = 1) -> tuple[np.ndarray, np.ndarray]:
     """A trunk with two legs and an arm stretched out, in a picture of 200 x 200."""
     points, confidence = np.zeros((137, 2), np.float32), np.zeros(137, np.float32)
@@ -345,6 +395,18 @@ def test_cleaning() -> None:
     assert mask[7, 192] == 0 and not mask[100:185, 5:25].any(), "crumbs and others are dropped"
     assert mask[50, 150] > 127 and mask[140, 88] == 255, "bones are always foreground"
     assert mask[150, 100] == 0, "the gap between the legs stays"
+
+
+def test_cleaning_leaves_no_ghosts() -> None:
+    """Where the model is in doubt, away from the person's border, a picture is neither half there nor half gone."""
+    points, confidence = _stick()
+    raw = np.zeros((200, 200), np.uint8)
+    cv2.rectangle(raw, (85, 10), (115, 185), 255, -1)
+    raw[60:100, 60:82] = 120  # something pale beside the trunk
+    raw[50:80, 93:108] = 140  # a doubtful place within it
+    mask = clean(raw, points, confidence)
+    assert not mask[62:98, 60:76].any(), "nothing faint away from the border"
+    assert (mask[58:72, 98:103] == 255).all(), "no hole that shows through"
 
 
 def test_cleaning_keeps_the_border_where_it_is() -> None:

@@ -61,12 +61,11 @@ class GivenMasks:
                 file = self._files[self._rows[index]]
                 yield index, self._checked(read_grey(file), str(file))
             return
-        row = start
+        row_of = {int(number): row for row, number in enumerate(self._rows)}
         for number, rgb in self._video.frames(int(self._rows[start])):
-            if row < len(self._rows) and number == self._rows[row]:
+            if number in row_of:
                 grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-                yield row, self._checked(grey, f"in {self._path}")
-                row += 1
+                yield row_of[number], self._checked(grey, f"in {self._path}")
 
     def _checked(self, mask: Bytes, name: str) -> Bytes:
         height, width = mask.shape

@@ -92,17 +92,22 @@ def read_alpha(folder: Path, index: int, width: int = 0, height: int = 0) -> Byt
 
     Raises BackendError 'masks-missing'.
     """
-    path = mask_path(folder, index)
-    data = np.fromfile(path, np.uint8) if path.exists() else np.zeros(0, np.uint8)
-    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    if mask is None:
-        raise BackendError("masks-missing", f"The mask {path} is missing or damaged; run the command again.")
+    mask = _grey(mask_path(folder, index))
     if not width or mask.shape == (height, width):
-        return np.asarray(mask, np.uint8)
+        return mask
     smaller = width < mask.shape[1]
     return np.asarray(
         cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC), np.uint8
     )
+
+
+def _grey(path: Path) -> Bytes:
+    """A picture of the working folder, (h, w) uint8. Read by Python: on Windows OpenCV opens no names beyond ASCII."""
+    data = np.fromfile(path, np.uint8) if path.exists() else np.zeros(0, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    if picture is None:
+        raise BackendError("masks-missing", f"{path} is missing or damaged; run the command again with --restart.")
+    return np.asarray(picture, np.uint8)
 
 
 def _empty(source: Source, options: MaskOptions) -> Bytes:
@@ -154,7 +159,7 @@ def _segmenter(source: Source, detections: Detections, options: MaskOptions) -> 
 
         def by_pose(frame: Frame) -> Bytes | None:
             path = segmentation_path(folder, frame.index)
-            return np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8) if path.exists() else None
+            return _grey(path) if path.exists() else None
 
         return by_pose
     anybody = Person((0, 0, source.width, source.height), np.zeros(0, np.float32))

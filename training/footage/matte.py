@@ -29,6 +29,9 @@ _HINT = 12
 #: Width of the border from clear to solid, pixels.
 _BORDER = 2.0
 
+#: The border at its widest, to each side.
+_AROUND = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(3 * _BORDER) + 1,) * 2)
+
 _FEET = {INDEX[f"{side}{name}"] for side in "LR" for name in ("BigToe", "SmallToe", "Heel")}
 _LIMBS = tuple(bone for bone in BODY_BONES if not _FEET & set(bone))
 _ENDS = tuple(bone for bone in BODY_BONES if _FEET & set(bone)) + LEFT_HAND_BONES + RIGHT_HAND_BONES
@@ -49,6 +52,9 @@ def clean(segmentation: Bytes, points: Floats, confidence: Floats) -> Bytes:
     level = np.asarray(segmentation / np.float32(255), np.float32)
     level[solid & ~sharp] = 1
     level[~solid & sharp] = 0
+    # What is in doubt is soft at the border alone: nothing pale floats beside the person, nothing shines through them.
+    level[cv2.erode(solid.astype(np.uint8), _AROUND) > 0] = 1
+    level[cv2.dilate(solid.astype(np.uint8), _AROUND) == 0] = 0
     return soften(level)
 
 
