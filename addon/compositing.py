@@ -228,7 +228,7 @@ def draw_setup(layout: Any, scene: Any) -> None:
     row.operator(NEURAL_AVATAR_OT_remove_compositing.bl_idname, text="Remove")
 
 
-@persistent  # type: ignore[misc]
+@persistent  # type: ignore[untyped-decorator]
 def before_render(scene: Any, *_: object) -> None:
     """Frame range, camera and the rest may have changed since; at each frame, as markers change the camera."""
     people = scene_of_avatars(scene)
@@ -236,7 +236,7 @@ def before_render(scene: Any, *_: object) -> None:
         follow(scene, people)
 
 
-@persistent  # type: ignore[misc]
+@persistent  # type: ignore[untyped-decorator]
 def before_save(*_: object) -> None:
     """What is in the file is in step too."""
     for scene in bpy.data.scenes:

@@ -83,7 +83,7 @@ def leave(scene: Any) -> None:
     for role in ("join", "person", "nearer", "frame"):
         for node in marked(tree, role):
             tree.nodes.remove(node)
-    group = bpy.data.node_groups.get(GROUP)
+    group: Any = bpy.data.node_groups.get(GROUP)
     if group is not None and not group.users:
         bpy.data.node_groups.remove(group)
     if tree.get(MADE) and all(node.get(MARK) for node in tree.nodes):
@@ -111,7 +111,7 @@ def _made_tree(scene: Any) -> Any:
     if tree is not None:
         return tree
     if FIVE:
-        tree = scene.compositing_node_group = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+        tree = scene.compositing_node_group = _new_tree("Compositing")
         tree[MADE] = True
         return tree
     was_empty = scene.node_tree is None or not scene.node_tree.nodes
@@ -130,6 +130,11 @@ def _only(tree: Any, role: str, kind: str) -> Any:
     for extra in there[1:]:
         tree.nodes.remove(extra)
     return there[0] if there else _new(tree, role, kind)
+
+
+def _new_tree(name: str) -> Any:
+    trees: Any = bpy.data.node_groups
+    return trees.new(name, "CompositorNodeTree")
 
 
 def _new(tree: Any, role: str, kind: str) -> Any:
@@ -216,7 +221,7 @@ def _group() -> Any:
     tree: Any = bpy.data.node_groups.get(GROUP)
     if tree is not None and tree.bl_idname == "CompositorNodeTree" and tree.get(MADE) == _GROUP_VERSION:
         return tree
-    tree = bpy.data.node_groups.new(GROUP, "CompositorNodeTree")
+    tree = _new_tree(GROUP)
     tree[MADE] = _GROUP_VERSION
     sockets = tree.interface.new_socket
     for name, kind in (

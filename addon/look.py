@@ -200,8 +200,8 @@ def shown(scene: Any, light: Array) -> Array:
     pixels[:count, :3] = light
     handle, path = tempfile.mkstemp(".png", "neural_avatar_")
     os.close(handle)
-    image = bpy.data.images.new(".Neural Avatar colours", width, height, float_buffer=True)
-    back = None
+    image: Any = bpy.data.images.new(".Neural Avatar colours", width, height, float_buffer=True)
+    back: Any = None
     try:
         image.pixels.foreach_set(pixels.reshape(-1))
         with _SavedAsPng(scene):

@@ -68,7 +68,7 @@ class Mean:
             if name in self.planes:
                 self.planes[name] *= np.float32(1 / self.count)
         if self._mattes:
-            self.planes |= matte.ranked(self._shares / self.count, self._numbers, self._mattes)
+            self.planes |= matte.ranked(self._shares / np.float32(self.count), self._numbers, self._mattes)
         return self.planes
 
     def _add_mattes(self, planes: Mapping[str, Plane]) -> None:

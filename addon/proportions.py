@@ -73,7 +73,8 @@ def fitted(
         points, confidence, header.rest_joints, header.rest_confidence,
         _size(fit, header, points, confidence, scene), np.asarray(matrix_world, np.float64)[:3, 3],
     )  # fmt: skip
-    return ((1 - fit.amount) * points + fit.amount * there).astype(np.float32)
+    amount = float(fit.amount)
+    return np.asarray((1 - amount) * points + amount * there, np.float32)
 
 
 def _size(fit: Any, header: AvatarHeader, points: Any, confidence: Any, scene: Any) -> float:

@@ -115,7 +115,7 @@ def _mesh(name: str, built: shadow_mesh.ShadowMesh) -> Any:
 def _material() -> Any:
     """A plain grey, for reflections; the user may give it the clothes' colour."""
     name = "Neural Avatar Shadow"
-    material = bpy.data.materials.get(name)
+    material: Any = bpy.data.materials.get(name)
     if material is None:
         material = bpy.data.materials.new(name)
         material.diffuse_color = (0.2, 0.2, 0.2, 1)

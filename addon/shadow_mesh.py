@@ -160,8 +160,8 @@ def _joints_of(frame: str) -> tuple[str, str]:
     finger, half = int(frame[6]), int(frame[7])
     chain = [hand + 1 + 4 * finger + i for i in range(4)]
     root, knuckle, tip = (chain[1], chain[2], chain[3]) if finger == 0 else (chain[0], chain[1], chain[3])
-    first, second = ((root, knuckle), (knuckle, tip))[half]
-    return names[first], names[second]
+    begin, end = ((root, knuckle), (knuckle, tip))[half]
+    return names[begin], names[end]
 
 
 def _capsule(origin: Array, end: Array, axes: Array, span: tuple[float, float], params: Array, mirrored: bool) -> Array:
