@@ -6,7 +6,7 @@ imported inside :func:`register` only, so that the backend and the training pack
 Blender.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def register() -> None:
