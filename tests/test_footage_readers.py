@@ -366,6 +366,12 @@ def test_wrong_wholebody_names_file_frame_and_field(tmp_path: Path) -> None:
     refusal(lambda: one(path), "a.json", "frame 4", "10 keypoints", "133")
     write_json(path, [{"keypoints": [1.0] * 399}])
     refusal(lambda: one(path), "a.json", "'image_id'")
+    write_json(path, [{"image_id": [4], "keypoints": [1.0] * 51}])
+    refusal(lambda: one(path), "a.json", "entry 0", "'image_id'")
+    write_json(path, {"images": [{"id": {}, "file_name": "4.png"}], "annotations": []})
+    refusal(lambda: one(path), "a.json", "image 0", "'id'")
+    write_json(path, {"annotations": {}})
+    refusal(lambda: one(path), "a.json", "'annotations' must be a list")
     write_json(path, {"meta_info": {}, "instance_info": [{"frame_id": 2, "instances": [{"keypoint_scores": [1]}]}]})
     refusal(lambda: one(path), "a.json", "frame 2", "'keypoints'")
     bad = tmp_path / "cam1.pkl"

@@ -59,13 +59,14 @@ def _instances(path: Path, index: int, data: Any) -> list[Found]:
 def _film(path: Path) -> Iterable[tuple[int, list[Found]]]:
     """Frames of a file for a whole film; one frame may come in several pieces."""
     data = read_json(path, POSES)
-    names: dict[Any, str] = {}
+    names: dict[str, str] = {}
+    file, field = Entry({"list": data}, path, "", POSES), "list"
     if isinstance(data, dict):
         file = Entry(data, path, "", POSES)
         if "images" in data:
-            names = {image.data.get("id"): image.text("file_name") for image in file.entries("images", "image")}
-        data = data[file.name("instance_info", "annotations", "frames", "predictions")]
-    entries = Entry({"list": data}, path, "", POSES).entries("list", "entry")
+            names = {image.text("id"): image.text("file_name") for image in file.entries("images", "image")}
+        field = file.name("instance_info", "annotations", "frames", "predictions")
+    entries = file.entries(field, "entry")
     for i, entry in enumerate(entries):
         if "instances" in entry.data:
             index = int(entry.number("frame_id")) if "frame_id" in entry.data else i
@@ -76,10 +77,11 @@ def _film(path: Path) -> Iterable[tuple[int, list[Found]]]:
             yield index, [_person(Entry(entry.data, path, f"frame {index}, entry {i}", POSES))]
 
 
-def _image(entry: Entry, names: dict[Any, str]) -> int:
+def _image(entry: Entry, names: dict[str, str]) -> int:
     """The frame of a COCO result: the number in its picture's name where the file tells it, else its image_id."""
-    identity = names.get(entry.data[entry.name("image_id")], entry.data["image_id"])
-    found = number(Path(str(identity)))
+    identity = entry.text("image_id")
+    identity = names.get(identity, identity)
+    found = number(Path(identity))
     if found is None:
         entry.fail(f"there is no frame number in 'image_id' ({identity!r})")
     return found
