@@ -501,11 +501,59 @@ def test_a_pickle_is_not_opened(shoot: Path, tmp_path: Path) -> None:
         (("--start", "30"), "has no frame from 30 s"),
         (("--crop", "8"), "--crop must lie in"),
         (("--person", "3"), "no person 3"),
-        (("--up", "w"), "choose from x, y, z"),
     ],
 )
 def test_options_that_cannot_be(more: tuple[str, ...], words: str, shoot: Path, tmp_path: Path) -> None:
     assert words in complaint(arguments(shoot, tmp_path / "person", *more), tmp_path / "person")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--up", "w"), "choose from x, y, z"),
+        (("--focal", "nan"), "--focal"),
+        (("--cutoff", "inf"), "--cutoff"),
+        (("--fps", "nan"), "--fps"),
+        (("--start", "nan"), "--start"),
+        (("--focal", "900"), "--focal is for one camera"),
+        (("--lift", "mine.lift"), "--lift is for one camera"),
+    ],
+)
+def test_options_that_cannot_be_are_told_before_any_work(
+    more: tuple[str, ...], words: str, shoot: Path, tmp_path: Path
+) -> None:
+    assert words in complaint(arguments(shoot, tmp_path / "person", *more), tmp_path / "person")
+    assert not list(tmp_path.iterdir())
+
+
+def test_up_needs_a_world(shoot: Path, tmp_path: Path) -> None:
+    command = [str(shoot / "films" / "left"), "-o", str(tmp_path / "person"), "--up", "y"]
+    assert "--up" in complaint(command, tmp_path / "person") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_output_needs_a_name(name: str, shoot: Path, tmp_path: Path) -> None:
+    said = run([str(shoot / "films" / "left"), "-o", name, "--overwrite"], 1, cwd=tmp_path)
+    assert f"-o {name}" in said and "new folder" in said
+
+
+def test_overwriting_replaces_nothing_but_datasets(shoot: Path, tmp_path: Path) -> None:
+    """Neither a folder of other things, nor a file, nor what is read from."""
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "today.txt").write_text("dear diary")
+    (tmp_path / "letter.txt").write_text("dear friend")
+    for name in ("diary", "letter.txt"):
+        said = run(arguments(shoot, tmp_path / name, "--overwrite"), 1)
+        assert f"{name} is no dataset" in said and "another -o" in said
+    assert (tmp_path / "diary" / "today.txt").read_text() == "dear diary"
+    assert (tmp_path / "letter.txt").read_text() == "dear friend"
+    mine = tmp_path / "mine"
+    shutil.copytree(shoot, mine)
+    (mine / "joints.npz").touch()  # looks like a dataset, but the films are in it
+    said = run(arguments(mine, mine, "--overwrite"), 1)
+    assert str(mine / "films" / "left") in said and "another -o" in said
+    assert (mine / "films" / "left").is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["diary", "letter.txt", "mine"]
 
 
 def test_several_films_need_a_calibration(shoot: Path, tmp_path: Path) -> None:

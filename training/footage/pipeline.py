@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ from .check import findings
 from .films import Film, open_films
 from .manifest import STAGES, Manifest, fingerprint, write_json
 from .progress import Voice
+from .readers.axes import to_z_up
 from .report import write_report
 from .selection import Choice
 from .survey import look_through
@@ -59,19 +61,28 @@ class FootageOptions:
     keep: bool = False
 
     def check(self) -> None:
-        """Raises BackendError 'footage-options' for what cannot be."""
+        """Raises BackendError 'footage-options' or 'up-axis' for what cannot be."""
+        times = [t for t in (self.choice.start, self.choice.end) if t is not None]
+        several = len(self.videos) > 1
         for wrong, sentence in (
             (not 64 <= self.crop <= 4096, "--crop must lie in 64..4096 pixels"),
             (not 0 <= self.holdout < 1, "--holdout is a share and must lie in 0..1, below 1"),
             (self.choice.every < 1, "--every must be 1 or more"),
-            (self.choice.fps < 0, "--fps must not be negative"),
+            (not 0 <= self.choice.fps < math.inf, "--fps must be a number, and not negative"),
+            (not all(map(math.isfinite, times)), "--start and --end must be numbers of seconds"),
             (self.person is not None and self.person < 1, "--person counts from 1, the largest"),
-            (self.focal < 0 or self.cutoff < 0, "--focal and --cutoff must not be negative"),
+            (not 0 <= self.focal < math.inf, "--focal must be a number, and not negative"),
+            (not 0 <= self.cutoff < math.inf, "--cutoff must be a number, and not negative; 0 is for none"),
             (not 0.3 <= self.height <= 3, "--height must lie in 0.3..3 metres"),
             (not 128 <= self.pose_size <= 4096, "--pose-size must lie in 128..4096 pixels"),
+            (several and self.focal > 0, "--focal is for one camera; the lenses of several are in their --calibration"),
+            (several and self.lift is not None, "--lift is for one camera; several see depth themselves"),
+            (self.up and self.calibration is None and self.poses is None, "--up names an axis "
+             "of --calibration or --poses, and neither is given; leave it away"),
         ):  # fmt: skip
             if wrong:
                 raise BackendError("footage-options", f"{sentence}.")
+        to_z_up(self.up)
 
 
 def make_dataset(options: FootageOptions) -> int:
@@ -80,6 +91,7 @@ def make_dataset(options: FootageOptions) -> int:
     Raises BackendError with a sentence for everything that the user can mend.
     """
     options.check()
+    _check_output(options)
     output = options.output
     working = output.with_name(output.name + ".partial")
     voice = Voice()
@@ -106,6 +118,27 @@ def make_dataset(options: FootageOptions) -> int:
         _run(options, manifest, films, voice)
         _publish(options, manifest, voice)
     return 0
+
+
+def _check_output(options: FootageOptions) -> None:
+    """Raises BackendError 'footage-output' where the output has no name, or overwriting it would destroy what is no
+    dataset, or what is read from."""
+    output = options.output
+    if output.name in ("", ".."):
+        raise BackendError("footage-output", f"-o {output} is no name for a dataset; give a new folder.")
+    if not (options.overwrite and output.exists()):
+        return
+    known = [output / "joints.npz", output / "footage.json"]
+    if not output.is_dir() or (any(output.iterdir()) and not any(path.is_file() for path in known)):
+        raise BackendError(
+            "footage-output", f"{output} is no dataset, so --overwrite does not replace it; give another -o."
+        )
+    given = (*options.videos, options.calibration, options.poses, options.masks, options.lift, options.deeplab)
+    inside = [g for g in given if g is not None and Path(g).resolve().is_relative_to(output.resolve())]
+    if inside:
+        raise BackendError(
+            "footage-output", f"{inside[0]} lies in {output}, which --overwrite would replace; give another -o."
+        )
 
 
 def _keys(options: FootageOptions, films: list[Film]) -> dict[str, dict[str, Any]]:
