@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "training": (
         {"numpy", "torch", "torchvision", "safetensors", "PIL", "tqdm", "scipy", "cv2", "mediapipe", "av",
-         "flip_evaluator"},
+         "flip_evaluator", "lpips"},
         {"training", "neural_backend"},
     ),
 }

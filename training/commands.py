@@ -9,6 +9,7 @@ from typing import Any
 
 from .config import add_config_arguments, config_from_arguments
 from .footage.commands import add_commands as add_footage_commands
+from .study.commands import add_commands as add_study_commands
 
 
 def add_commands(subparsers: Any) -> None:
@@ -66,8 +67,22 @@ def add_commands(subparsers: Any) -> None:
     evaluate.add_argument(
         "--pictures", type=Path, metavar="DIR", help="write truth | render | difference of the worst and of some frames"
     )
+    evaluate.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="write one page with everything: tables, the run's curves, pictures with a slider, the textures before "
+        "and after training",
+    )
+    evaluate.add_argument(
+        "--inception-weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of torchvision's Inception v3 for the FID (default: those in torch's cache)",
+    )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     evaluate.set_defaults(run=_evaluate)
+    add_study_commands(subparsers)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -79,9 +94,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from .evaluate import Choice, evaluate_command
+    from .evaluate import Choice
+    from .evaluate_command import Outputs, evaluate_command
 
     choice = Choice(tuple(options.cameras), tuple(options.split), options.every, options.quadrants, options.most)
-    return evaluate_command(
-        options.avatar, options.dataset, choice, options.device, options.json, options.pictures, options.csv
-    )
+    outputs = Outputs(options.json, options.csv, options.pictures, options.report)
+    return evaluate_command(options.avatar, options.dataset, choice, options.device, outputs, options.inception_weights)

@@ -57,9 +57,10 @@ class TrainConfig:
     cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
     image_loss: str = _option(
         "auto",
-        "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), or auto: vgg where "
-        "its weights are found",
-        choices=("auto", "vgg", "fallback"),
+        "vgg (needs the weights), fallback (multi-scale L1 + gradients + structural similarity), vgg-random (the same "
+        "layers with random weights from a fixed seed, an ablation), or auto: vgg where its weights are found, else "
+        "fallback",
+        choices=("auto", "vgg", "vgg-random", "fallback"),
     )
     vgg_weights: str = _option("", "file of VGG19's ImageNet weights (torch state dict or safetensors)", run=True)
     weight_image: float = _option(1.0, "weight of the image loss (equation 2)")

@@ -3,85 +3,52 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.avatar import Avatar
-from ..neural_backend.avatar_file import load_avatar
-from ..neural_backend.interface.avatar_header import read_header
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.png import write_png
-from ..neural_backend.renderer import choose_device, render_rgba
+from ..neural_backend.renderer import render_rgba
 from .crops import cut_crop
-from .dataset import Dataset, View, read_dataset
-from .metrics import FrameMetrics, flicker, frame_metrics, over
+from .dataset import Dataset, View
+from .figures import Frame, mean_figures, worst_first
+from .measures import Looked, Measures
+from .metrics import flicker, frame_metrics, over
 from .pictures import cut
-from .quadrants import QUADRANTS, quadrant_views, trained_cameras
+from .quadrants import quadrant_views
 from .reporting import Reporter
 
-_TITLES = {
-    "psnr": "PSNR",
-    "psnr_box": "PSNR box",
-    "ssim": "SSIM",
-    "ssim_box": "SSIM box",
-    "mask_iou": "mask IoU",
-    "ms_ssim_box": "MS-SSIM box",
-    "flip_box": "FLIP box",
-    "sharpness_box": "sharpness",
-    "flicker": "flicker",
-}
 Pixels = npt.NDArray[np.float32]
 
 #: Frames shown by --pictures: this many of the worst, and this many spread over all.
 _WORST, _SPREAD = 6, 6
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One compared frame. flicker: against the frame before it (metrics.flicker), NaN where that was not compared.
-    quadrant: which one it belongs to (training.quadrants), '' where that is not asked."""
-
-    view: View
-    camera: str
-    split: str
-    metrics: FrameMetrics
-    flicker: float = math.nan
-    quadrant: str = ""
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """All figures by name; NaN where one has no meaning."""
-        return {**asdict(self.metrics), "flicker": self.flicker}
-
-
-def mean_figures(frames: Sequence[Frame]) -> dict[str, float | None]:
-    """The mean of each figure over the frames in which it has a meaning, rounded; None where it has none in any."""
-    every = [frame.figures for frame in frames]
-    names = every[0] if every else {**dict.fromkeys((f.name for f in fields(FrameMetrics)), 0.0), "flicker": 0.0}
-    known = {name: [row[name] for row in every if row[name] == row[name]] for name in names}
-    return {name: round(float(np.mean(values)), 5) if values else None for name, values in known.items()}
-
-
 def evaluate(
-    avatar: Avatar, dataset: Dataset, views: Sequence[View], progress: Callable[[int, int], None] | None = None
+    avatar: Avatar,
+    dataset: Dataset,
+    views: Sequence[View],
+    progress: Callable[[int, int], None] | None = None,
+    measures: Measures | None = None,
 ) -> list[Frame]:
-    """Render each view at the dataset's own frame size and compare it with its picture."""
+    """Render each view at the dataset's own frame size and compare it with its picture. measures: those by networks,
+    left out where there are none."""
     frames: list[Frame] = []
     last: dict[int, tuple[int, Pixels, Pixels]] = {}  # by camera
     for i, view in enumerate(views):
         image, truth = render_view(avatar, dataset, view), dataset.picture(view).full()
         shaking = _flicker(dataset, view, image, truth, last.get(view.camera))
         metrics = frame_metrics(image, truth)
-        frames.append(Frame(view, dataset.camera_names[view.camera], dataset.split[view.row], metrics, shaking))
+        looked = measures.look(image, truth) if measures is not None else Looked()
+        camera, split = dataset.camera_names[view.camera], dataset.split[view.row]
+        frames.append(Frame(view, camera, split, metrics, shaking, looked=looked))
         last[view.camera] = view.row, image, truth
         if progress:
             progress(i + 1, len(views))
@@ -157,58 +124,18 @@ def render_view(avatar: Avatar, dataset: Dataset, view: View) -> npt.NDArray[np.
     return np.asarray(image * inside[..., None], np.float32)
 
 
-def worst_first(frames: Sequence[Frame]) -> list[Frame]:
-    """Frames by SSIM in the box, the worst first; those without a person last."""
-    return sorted(frames, key=lambda f: (f.metrics.ssim_box != f.metrics.ssim_box, f.metrics.ssim_box))
-
-
-def summary(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Means over all frames, by split and by split and camera; and every frame. Plain data for JSON (NaN becomes
-    None)."""
-
-    def means(some: Sequence[Frame]) -> dict[str, Any]:
-        return {"frames": len(some), **mean_figures(some)}
-
-    quadrants = [name for name in QUADRANTS if any(f.quadrant == name for f in frames)]
-    splits = sorted({f.split for f in frames})
-    groups = sorted({(f.split, f.camera) for f in frames})
-    return {
-        "all": means(frames),
-        "splits": {s: means([f for f in frames if f.split == s]) for s in splits},
-        "cameras": {f"{s} {c}": means([f for f in frames if (f.split, f.camera) == (s, c)]) for s, c in groups},
-        "quadrants": {q: means([f for f in frames if f.quadrant == q]) for q in quadrants},
-        "frames": [_plain(frame) for frame in frames],
-    }
-
-
-def _plain(frame: Frame) -> dict[str, Any]:
-    figures = {name: round(value, 5) if value == value else None for name, value in frame.figures.items()}
-    where = {"row": frame.view.row, "camera": frame.camera, "split": frame.split, "quadrant": frame.quadrant}
-    return {**where, **figures}
-
-
-def table(result: dict[str, Any]) -> str:
-    """The means as a text table."""
-    rows = [("", "frames", *_TITLES.values())]
-    groups = result["quadrants"] or {**result["splits"], **result["cameras"]}
-    for name, means in [*groups.items(), ("all", result["all"])]:
-        values = [means[key] for key in _TITLES]
-        digits = [2 if "psnr" in key or key == "flicker" else 4 for key in _TITLES]
-        cells = ["-" if v is None else f"{v:.{d}f}" for v, d in zip(values, digits, strict=True)]
-        rows.append((name, str(means["frames"]), *cells))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )
+def frames_to_show(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """The worst frames, and some spread over all."""
+    spread = np.linspace(0, len(frames) - 1, min(_SPREAD, len(frames))).astype(int)
+    return worst_first(frames)[:_WORST], [frames[k] for k in spread]
 
 
 def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], folder: Path) -> None:
     """truth | render | four times the difference, over white, of the worst frames and of some spread over all."""
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [(f"worst{i}", frame) for i, frame in enumerate(worst_first(frames)[:_WORST])]
-    spread = np.linspace(0, len(frames) - 1, min(_SPREAD, len(frames))).astype(int)
-    chosen += [(f"frame{i}", frames[k]) for i, k in enumerate(spread)]
+    worst, spread = frames_to_show(frames)
+    chosen = [(f"worst{i}", frame) for i, frame in enumerate(worst)]
+    chosen += [(f"frame{i}", frame) for i, frame in enumerate(spread)]
     for name, frame in chosen:
         truth = over(dataset.picture(frame.view).full(), 1.0)
         image = over(render_view(avatar, dataset, frame.view), 1.0)
@@ -216,22 +143,15 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
         write_png(folder / f"{name}_{frame.camera}_{frame.view.row:05d}.png", picture)
 
 
-def evaluate_quadrants(avatar: Avatar, dataset: Dataset, trained: Iterable[int], most: int) -> list[Frame]:
+def evaluate_quadrants(
+    avatar: Avatar, dataset: Dataset, trained: Iterable[int], most: int, measures: Measures | None = None
+) -> list[Frame]:
     """Compare up to ``most`` frames of each quadrant. trained: indices of the cameras that were trained on."""
     frames: list[Frame] = []
     for name, views in quadrant_views(dataset, trained, most).items():
-        some = evaluate(avatar, dataset, views, Reporter().progress(name.capitalize()))
+        some = evaluate(avatar, dataset, views, Reporter().progress(name.capitalize()), measures)
         frames += [replace(frame, quadrant=name) for frame in some]
     return frames
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
 
 
 @dataclass(frozen=True)
@@ -259,36 +179,3 @@ class Choice:
         views = dataset.views(wanted, self.cameras)
         rows = set(sorted({view.row for view in views})[:: self.every])
         return [view for view in views if view.row in rows]
-
-
-def evaluate_command(
-    avatar_path: Path,
-    dataset_path: Path,
-    choice: Choice,
-    device: str = "auto",
-    json_path: Path | None = None,
-    pictures: Path | None = None,
-    csv_path: Path | None = None,
-) -> int:
-    """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
-    avatar = load_avatar(avatar_path, choose_device(device))
-    dataset = read_dataset(dataset_path)
-    if choice.quadrants:
-        frames = evaluate_quadrants(avatar, dataset, trained_cameras(read_header(avatar_path), dataset), choice.most)
-    else:
-        frames = evaluate(avatar, dataset, choice.views(dataset), Reporter().progress("Evaluating"))
-    result = summary(frames)
-    print(table(result))
-    for frame in worst_first(frames)[:3]:
-        ssim, decibels = frame.metrics.ssim_box, frame.metrics.psnr_box
-        print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {ssim:.4f}, PSNR box {decibels:.2f}")
-    if json_path:
-        about = {"avatar": avatar_path.name, "dataset": dataset_path.resolve().name, "method": avatar.config.method}
-        temporary = json_path.with_name(json_path.name + ".tmp")
-        temporary.write_text(json.dumps({**about, **result}, indent=1) + "\n", "utf-8")
-        temporary.replace(json_path)
-    if csv_path:
-        _write_csv(csv_path, result["frames"])
-    if pictures:
-        write_pictures(avatar, dataset, frames, pictures)
-    return 0

@@ -21,7 +21,7 @@ from .config import TrainConfig
 from .dataset import Dataset, View
 from .proxy_fit import ProxyFit, fit_proxy
 from .rest_pose import rest_pose
-from .textures_init import average_textures
+from .textures_init import AveragedTextures, average_textures
 
 Progress = Callable[[int, int], None]
 
@@ -76,8 +76,10 @@ def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | 
     return fitted
 
 
-def fill_textures(avatar: Avatar, shots: Sequence[Shot], untrained: bool, progress: Progress | None = None) -> float:
-    """Average the pictures into the avatar's textures through its own prediction; returns the share of texels seen.
+def fill_textures(
+    avatar: Avatar, shots: Sequence[Shot], untrained: bool, progress: Progress | None = None
+) -> AveragedTextures:
+    """Average the pictures into the avatar's textures through its own prediction; returns them and which were seen.
 
     untrained: the network's residuals are still zero, so that the proxy alone gives the same, several times faster.
     """
@@ -91,7 +93,7 @@ def fill_textures(avatar: Avatar, shots: Sequence[Shot], untrained: bool, progre
     assert avatar.textures is not None
     with torch.no_grad():
         avatar.textures.copy_(averaged.textures)
-    return averaged.coverage
+    return averaged
 
 
 def body_tensors(avatar: Avatar) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from ..neural_backend.avatar import Avatar
 from ..neural_backend.avatar_file import make_header, save_avatar
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.renderer import choose_device
-from . import initialise
+from . import atlas, initialise
 from .batches import BatchSource, Shot
 from .checkpoint import Checkpoint, read_checkpoint, unnest
 from .config import TrainConfig
@@ -37,7 +37,7 @@ from .pictures import PictureCache
 from .preview import LOOKS, Preview, thumbnail
 from .reporting import Log, Reporter
 from .trainer import Trainer
-from .vgg import find_vgg_weights, load_vgg
+from .vgg import find_vgg_weights, load_vgg, random_vgg
 
 #: Steps between two lines of the log.
 LOG_EVERY = 20
@@ -83,7 +83,7 @@ def train(
         begun = str(checkpoint.state["facts"]["image_loss"]) if checkpoint is not None else ""
         image_loss, loss_name = make_image_loss(config, begun)
         reporter.say(f"Image loss: {loss_name}.")
-        avatar, shots, facts = _begin(config, datasets, checkpoint, reporter, interrupt)
+        avatar, shots, facts = _begin(config, datasets, checkpoint, folder, reporter, interrupt)
         augmentation = Augmentation(config.zoom, config.shift, config.rotation)
         device = avatar.proxy_params.device
         errors = Disturbance(config.jitter, config.dropout)
@@ -123,6 +123,8 @@ def make_image_loss(config: TrainConfig, begun: str = "") -> tuple[nn.Module, st
     begun: the name of the loss that a resumed run began with, which it keeps: 'auto' was decided then. Raises
     BackendError 'vgg-weights' when weights are missing or unusable, 'train-resume' when others are given than began.
     """
+    if config.image_loss == "vgg-random":
+        return PerceptualImageLoss(random_vgg()), "random VGG19 features, first 12 layers"
     fallback = config.image_loss == "fallback" or begun.startswith(FallbackImageLoss.name)
     if fallback and begun and config.vgg_weights and config.image_loss == "auto":
         raise BackendError(
@@ -154,7 +156,7 @@ def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) ->
 
 
 def _begin(
-    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, reporter: Reporter,
+    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, folder: Path, reporter: Reporter,
     interrupt: _Interrupt,
 ) -> tuple[Avatar, list[Shot], dict[str, Any]]:  # fmt: skip
     """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
@@ -184,14 +186,16 @@ def _begin(
         raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
     if avatar.textures is not None and (config.method != "textured" or config.init_from):
-        facts["coverage"] = _fill(avatar, shots, not config.init_from, reporter)
+        facts["coverage"] = _fill(avatar, shots, not config.init_from, folder, reporter)
     return avatar, shots, facts
 
 
-def _fill(avatar: Avatar, shots: Sequence[Shot], untrained: bool, reporter: Reporter) -> float:
-    coverage = initialise.fill_textures(avatar, shots, untrained, reporter.progress("Averaging the textures"))
-    reporter.say(f"{coverage:.1%} of the texels were seen.")
-    return round(coverage, 4)
+def _fill(avatar: Avatar, shots: Sequence[Shot], untrained: bool, folder: Path, reporter: Reporter) -> float:
+    averaged = initialise.fill_textures(avatar, shots, untrained, reporter.progress("Averaging the textures"))
+    reporter.say(f"{averaged.coverage:.1%} of the texels were seen.")
+    with reporter.side_product("texture atlas"):
+        atlas.write_start(folder, averaged.textures, averaged.seen)
+    return round(averaged.coverage, 4)
 
 
 def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
@@ -215,7 +219,9 @@ def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: R
     with closing(log), reporter.training(trainer) as bar:
         while trainer.progress < 1 and not interrupt.asked:
             if trainer.pretrained:
-                trainer.set_free(lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, False, reporter)))
+                trainer.set_free(
+                    lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, False, trainer.folder, reporter))
+                )
             score = None
             if looks and trainer.progress >= looks[0]:
                 looks = [share for share in looks if share > trainer.progress]
@@ -262,6 +268,9 @@ def _export(
         thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics=metrics,
     )  # fmt: skip
     save_avatar(output, avatar, header)
+    if avatar.textures is not None:
+        with reporter.side_product("texture atlas"):
+            atlas.write_end(trainer.folder, avatar.textures)
     return score
 
 

@@ -8,7 +8,6 @@ relu3_1.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..neural_backend.interface.messages import BackendError
+from .weights import cached_weights, intact
 
 #: Index in VGG19's ``features``, input and output channels of each convolution; activations lie between, a pooling
 #: before each index in POOL_BEFORE.
@@ -61,6 +61,23 @@ class VggFeatures(nn.Module):
         return out
 
 
+#: Seed of the random weights: whoever compares figures has drawn the same ones.
+RANDOM_SEED = 19
+
+
+def random_vgg(seed: int = RANDOM_SEED) -> VggFeatures:
+    """The same layers with random weights (He et al. 2015: normal, keeping the variance; no bias), equal for equal
+    seeds. Random convolutions tell textures apart, blurred from sharp above all, where no trained weights can be had.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for index, inputs, outputs in _CONVOLUTIONS:
+        weight = torch.randn(outputs, inputs, 3, 3, generator=generator)
+        weights[f"features.{index}.weight"] = weight * (2 / (9 * inputs)) ** 0.5
+        weights[f"features.{index}.bias"] = torch.zeros(outputs)
+    return VggFeatures(weights)
+
+
 def find_vgg_weights(given: str) -> Path | None:
     """The weights file: ``given`` where it is set, else the copy in torch's own download cache, else None.
 
@@ -70,12 +87,8 @@ def find_vgg_weights(given: str) -> Path | None:
         if not Path(given).is_file():
             raise BackendError("vgg-weights", f"There is no file {given} of VGG weights.")
         return Path(given)
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
-    if not cached.is_file():
-        return None
-    with cached.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(WEIGHTS_NAME[6:14]):
+    cached = cached_weights(WEIGHTS_NAME)
+    if cached is not None and not intact(cached):
         raise BackendError(
             "vgg-weights", f"{cached} is damaged (its checksum is wrong); delete it, or give --vgg-weights."
         )

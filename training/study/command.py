@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command `neural-avatar compare`: makes a study from avatars and a dataset, and counts its votes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ...neural_backend.avatar import Avatar
+from ...neural_backend.avatar_file import load_avatar
+from ...neural_backend.interface.avatar_header import read_header
+from ...neural_backend.interface.messages import BackendError
+from ...neural_backend.renderer import choose_device
+from ..dataset import Dataset, View, read_dataset
+from ..evaluate import Choice, render_view
+from ..files import write_text
+from ..metrics import over
+from ..quadrants import quadrant_views, trained_cameras
+from ..reporting import Reporter
+from ..reports.pictures import around_person
+from .page import study_page
+from .trials import KEY, PAGE, Study, Trial, make_trials, read_key, write_key
+from .votes import preferences, read_votes, told
+
+Pixels = npt.NDArray[np.float32]
+#: Frames of a second in a moving picture.
+_RATE = 12
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """choice: which frames may be asked about, ``most`` of them for each pair of results. frames: rows in a picture,
+    more than 1 for one that moves. seed: of order and sides."""
+
+    choice: Choice
+    frames: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= 60:
+            raise BackendError("compare-options", "--frames must lie between 1 and 60.")
+
+
+def make_study(
+    avatars: Sequence[Path], dataset_path: Path, folder: Path, options: StudyOptions, device: str = "auto"
+) -> int:
+    """Write FOLDER/study.html and, apart from it, FOLDER/key.json. Raises BackendError with a sentence for the user."""
+    if len(avatars) < 2:
+        raise BackendError("compare-options", "A comparison needs two avatars or more.")
+    if (folder / KEY).exists():
+        raise BackendError(
+            "compare-exists", f"{folder} holds a study already, whose votes a new key would spoil; choose another -o."
+        )
+    names = _names(avatars)
+    loaded = {name: load_avatar(path, choose_device(device)) for name, path in names.items()}
+    dataset = read_dataset(dataset_path)
+    places = _places(dataset, options, avatars)
+    # The trials of a pair are drawn from all places, spread over the quadrants where those were asked for.
+    trials = make_trials(list(names), places, dataset, options.choice.most, options.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = Reporter().progress("Drawing")
+    pictures = []
+    for i, trial in enumerate(trials):
+        pictures.append(_picture(trial, loaded, dataset, options.frames))
+        report(i + 1, len(trials))
+    files = {name: path.name for name, path in names.items()}
+    write_text(folder / PAGE, study_page(trials, pictures))
+    write_key(folder, Study(files, dataset_path.resolve().name, options.seed, trials))
+    print(f"Wrote {folder / PAGE} with {len(trials)} questions. Open it in a browser, or send that one file to others.")
+    print(f"Keep {folder / KEY} to yourself: it says which result is which.")
+    print(f"Then count: neural-avatar compare --votes votes.csv {folder}")
+    return 0
+
+
+def count_votes(folder: Path, files: Sequence[Path] = ()) -> int:
+    """Print each pair's preference with its interval, by the files given, else by all votes*.csv in the folder. Raises
+    BackendError with a sentence for the user."""
+    study = read_key(folder)
+    files = files or sorted(folder.glob("votes*.csv"))
+    if not files:
+        raise BackendError("study-votes", f"{folder} holds no votes*.csv; give the files with --votes.")
+    votes = read_votes(files, study)
+    for quadrant in (None, *sorted({trial.quadrant for trial in study.trials} - {""})):
+        some = preferences(study, votes, quadrant)
+        if quadrant is not None and some:
+            print(f"\n{quadrant}:")
+        for preference in some:
+            print(told(preference))
+    print("\nThe intervals (Wilson's) take every vote for one of its own; several voters make that truer.")
+    return 0
+
+
+def _names(avatars: Sequence[Path]) -> dict[str, Path]:
+    """A name for each avatar: its file's, with a number where two share one."""
+    out: dict[str, Path] = {}
+    for path in avatars:
+        name, k = path.stem, 2
+        while name in out:
+            name, k = f"{path.stem} {k}", k + 1
+        out[name] = path
+    return out
+
+
+def _places(dataset: Dataset, options: StudyOptions, avatars: Sequence[Path]) -> list[tuple[View, str]]:
+    """Views that may be asked about, and their quadrants: those that no avatar was trained on count as unseen."""
+    if options.choice.quadrants:
+        seen = frozenset().union(*(trained_cameras(read_header(path), dataset) for path in avatars))
+        found = quadrant_views(dataset, seen, options.choice.most)
+        places = [(view, name) for name, views in found.items() for view in views]
+    else:
+        places = [(view, "") for view in options.choice.views(dataset)]
+    whole = [(view, name) for view, name in places if len(_rows(dataset, view, options.frames)) == options.frames]
+    whole = [(view, name) for view, name in whole if not dataset.picture(view).empty]
+    if not whole:
+        raise BackendError(
+            "compare-frames",
+            f"{dataset.path} holds no {options.frames} neighbouring pictures of a person in the frames chosen; ask for "
+            "fewer --frames, or other --cameras and --split.",
+        )
+    return whole
+
+
+def _rows(dataset: Dataset, view: View, frames: int) -> list[View]:
+    """The view and its neighbours in time that have pictures, as far as the clip and split go on."""
+    out: list[View] = []
+    for row in range(view.row, min(view.row + frames, len(dataset.split))):
+        next_ = View(row, view.camera)
+        same = (dataset.clip[row], dataset.split[row]) == (dataset.clip[view.row], dataset.split[view.row])
+        if not (same and dataset.usable[row] and dataset.has_picture(next_)):
+            break
+        out.append(next_)
+    return out
+
+
+def _picture(trial: Trial, avatars: dict[str, Avatar], dataset: Dataset, frames: int) -> tuple[str, float]:
+    """The data address of a trial's picture and its width divided by its height: left result, film, right result over
+    white, lossless; it moves where there are several frames, all three in step."""
+    first = View(trial.row, dataset.camera_names.index(trial.camera))
+    views = _rows(dataset, first, frames)
+    truths = [dataset.picture(view).full() for view in views]
+    part = around_person(np.maximum.reduce(truths))  # wherever the person goes
+    strips = []
+    for view, truth in zip(views, truths, strict=True):
+        drawn = [render_view(avatars[name], dataset, view) for name in (trial.left, trial.right)]
+        strips.append(_strip([drawn[0], truth, drawn[1]], part))
+    return _webp(strips), strips[0].shape[1] / strips[0].shape[0]
+
+
+def _strip(pictures: Sequence[Pixels], part: tuple[slice, slice]) -> npt.NDArray[np.uint8]:
+    row = np.concatenate([over(picture[part], 1.0) for picture in pictures], 1)
+    return np.asarray(np.rint(row.clip(0, 1) * 255), np.uint8)
+
+
+def _webp(strips: Sequence[npt.NDArray[np.uint8]]) -> str:
+    stream = io.BytesIO()
+    images = [Image.fromarray(strip) for strip in strips]
+    if len(images) == 1:
+        images[0].save(stream, format="WEBP", lossless=True)
+    else:
+        images[0].save(stream, format="WEBP", save_all=True, append_images=images[1:], duration=round(1000 / _RATE),
+                       loop=0, lossless=True)  # fmt: skip
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
