@@ -32,6 +32,7 @@ DARKEST, BRIGHTEST = -0.1, 18.0
 _ROUNDS = 20
 _DAYLIGHT = 6500.0
 
+_awaited: set[tuple[Any, ...]] = set()
 _tables: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
 
 
@@ -123,6 +124,32 @@ def table(scene: Any) -> npt.NDArray[np.float32] | None:
             _tables.pop(next(iter(_tables)))
         _tables[key] = _inverse(shown)
     return _tables[key]
+
+
+def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32] | None]:
+    """As :func:`table`, but for drawing, which may not wait: what tells the table from others, and the table; (None,
+    None) as long as there is none. One that is lacking is made after the drawing, and the views are drawn again."""
+    if not settings(scene).keep_look:
+        return None, None
+    key = _key(displayed_as(scene))
+    if key is None or key in _tables:
+        return key, _tables.get(key) if key is not None else None
+    name = scene.name
+
+    def make() -> None:
+        found = bpy.data.scenes.get(name)
+        if key not in _awaited or found is None:  # the add-on or the scene is gone
+            return
+        _awaited.discard(key)
+        table(found)
+        for window in bpy.context.window_manager.windows:
+            for area in window.screen.areas:
+                area.tag_redraw()
+
+    if key not in _awaited:
+        _awaited.add(key)
+        bpy.app.timers.register(make, first_interval=0.0)
+    return None, None
 
 
 def _key(scene: Any) -> tuple[Any, ...] | None:
@@ -300,3 +327,4 @@ def unregister() -> None:
     """Detach the look; what is stored in files stays there."""
     del bpy.types.Object.neural_avatar_look  # type: ignore[attr-defined]
     _tables.clear()
+    _awaited.clear()

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import draw, session, viewport
 from .preview import Pending
-from .preview_picture import Wish, make_picture
+from .preview_picture import Style, Wish, make_picture
 from .preview_view import View, depth_terms, make_wish
 
 #: The type stubs know no constructor of its classes.
@@ -71,7 +71,8 @@ class Playblast:
             depsgraph = self.context.evaluated_depsgraph_get()
             to_view, projection = matrices(self.context, self.size)
             view = View(*self.size, np.array(projection, np.float64), np.array(to_view, np.float64))
-            wish = make_wish(view, viewport.people_of(depsgraph))
+            style = Style(self.context.scene.neural_avatar_render.quality)
+            wish = make_wish(view, viewport.people_of(depsgraph), style)
             pending = None
             if wish.box is not None:
                 pending = session.session().request(wish.request(1.0), _CLIENT)

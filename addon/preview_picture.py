@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.camera import Camera
+from ..neural_backend.interface.codec import DETAIL_RANGE
 from ..neural_backend.interface.messages import AvatarInstance, RenderRequest
 from ..neural_backend.interface.skeleton import INDEX
 
@@ -56,12 +57,22 @@ class Stand:
 
 
 @dataclass(frozen=True)
+class Style:
+    """How a scene wants its avatars drawn. quality: factor of the network's size. table: the request's colour table,
+    None for none; name: what tells it from others."""
+
+    quality: float = 1.0
+    table: npt.NDArray[np.float32] | None = None
+    name: Hashable = None
+
+
+@dataclass(frozen=True)
 class Wish:
     """What a view is to show.
 
     key: names everything that the picture depends on. camera: sees the whole view, in its pixels. box: where people
     can be, None for nowhere. back: how far the camera was moved back along its axis (orthographic views see what is
-    behind them too); a picture's depth counts from there.
+    behind them too); a picture's depth counts from there. style: the scene's look and quality.
     """
 
     key: bytes
@@ -70,6 +81,7 @@ class Wish:
     box: Box | None
     stand: Stand | None
     back: float = 0.0
+    style: Style = Style()
 
     def request(self, level: float) -> RenderRequest:
         """The request for this picture at a level of quality (0 to 1: share of the resolution along each side)."""
@@ -77,10 +89,12 @@ class Wish:
         b = self.box
         width, height = max(1, round(b.width * level)), max(1, round(b.height * level))
         camera = self.camera.crop(b.x, self.camera.height - b.y - b.height, b.width, b.height, width, height)
-        return RenderRequest(camera, self.people, PLANES, detail=level)
+        low, high = DETAIL_RANGE
+        detail = min(max(level * self.style.quality, low), high)
+        return RenderRequest(camera, self.people, PLANES, self.style.table, detail)
 
 
-def make_key(camera: Camera, people: Sequence[AvatarInstance], box: Box | None) -> bytes:
+def make_key(camera: Camera, people: Sequence[AvatarInstance], box: Box | None, style: Style = Style()) -> bytes:
     """Names a picture: everything in the camera and the people, and the state of the avatars' files."""
     digest = hashlib.blake2b(digest_size=16)
     things: tuple[Any, ...] = (camera, *people)
@@ -96,7 +110,7 @@ def make_key(camera: Camera, people: Sequence[AvatarInstance], box: Box | None) 
             digest.update(f"{path}{status.st_mtime_ns}{status.st_size}".encode())
         except OSError:
             digest.update(f"{path} is gone".encode())
-    digest.update(repr(box).encode())
+    digest.update(repr((box, style.quality, style.name)).encode())
     return digest.digest()
 
 

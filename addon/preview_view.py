@@ -14,13 +14,14 @@ import numpy.typing as npt
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.messages import AvatarInstance
 from . import scene as scenes
-from .preview_picture import Box, Wish, make_key, make_stand
+from .preview_picture import Box, Style, Wish, make_key, make_stand
 
 Matrix = npt.NDArray[np.float64]
 
 _TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 
 #: The box is rounded outwards to multiples of this many pixels, so that shared memory is used again.
+_PLAIN = Style()
 _STEP = 32
 
 
@@ -65,14 +66,14 @@ def camera_of(view: View, people: Sequence[AvatarInstance] = ()) -> tuple[Camera
     return replace(camera, t=camera.t + (0.0, 0.0, back)), back
 
 
-def make_wish(view: View, people: tuple[AvatarInstance, ...]) -> Wish:
+def make_wish(view: View, people: tuple[AvatarInstance, ...], style: Style = _PLAIN) -> Wish:
     """What a view is to show."""
     camera, back = camera_of(view, people)
     box = None
     if people:
         region = scenes.visible_box(camera, people)
         box = None if region is None else _rounded(region, view)
-    return Wish(make_key(camera, people, box), camera, people, box, make_stand(camera, people), back)
+    return Wish(make_key(camera, people, box, style), camera, people, box, make_stand(camera, people), back, style)
 
 
 def depth_terms(view: View) -> tuple[float, float, float]:

@@ -14,10 +14,10 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, draw, plate, scene, session
+from . import backdrop, draw, look, plate, scene, session
 from .overlay import any_avatar
 from .preview import Pending, Preview
-from .preview_picture import Box, Cache, Picture, Wish, place
+from .preview_picture import Box, Cache, Picture, Style, Wish, place
 from .preview_view import View, depth_terms, make_wish
 
 cache = Cache()
@@ -153,7 +153,9 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
         return None
     view, seen = viewed(context), view_of(context)
     view.people_error = None
-    wish = view.wish = make_wish(seen, people)
+    # The overlay is drawn in display colours, beyond the view transform that the table undoes.
+    name, table = (None, None) if hidden_by_scene else look.prepared(context.scene)
+    wish = view.wish = make_wish(seen, people, Style(context.scene.neural_avatar_render.quality, table, name))
     preview = view.preview
     preview.paused, preview.playing = settings.pause, is_playing()
     cache.capacity = settings.cache_megabytes << 20

@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 from neural_avatar.addon.preview import LEVELS, PATIENCE, REST, RETRY, Preview, State
-from neural_avatar.addon.preview_picture import Box, Cache, Picture, Wish, make_key, make_picture, make_stand, place
+from neural_avatar.addon.preview_picture import (
+    Box,
+    Cache,
+    Picture,
+    Style,
+    Wish,
+    make_key,
+    make_picture,
+    make_stand,
+    place,
+)
 from neural_avatar.neural_backend.interface.camera import Camera
+from neural_avatar.neural_backend.interface.codec import DETAIL_RANGE
 from neural_avatar.neural_backend.interface.messages import (
     AvatarInstance,
     BackendError,
@@ -265,3 +276,15 @@ def test_key_tells_every_difference(tmp_path) -> None:
     first = make_key(base.camera, people, base.box)
     path.write_bytes(b"12")
     assert len({gone, first, make_key(base.camera, people, base.box)}) == 3
+
+
+def test_a_scene_s_look_and_quality_are_part_of_what_is_wished_for() -> None:
+    table = np.zeros((3, 3, 3, 3), np.float32)
+    plain, fine, looked = (
+        replace(wish(), style=style) for style in (Style(), Style(2.0), Style(1.0, table, ("AgX", 0.0)))
+    )
+    assert plain.request(0.5).detail == 0.5 and fine.request(0.5).detail == 1.0 and fine.request(1.0).detail == 2.0
+    assert looked.request(1.0).table is table and plain.request(1.0).table is None
+    keys = {make_key(w.camera, w.people, w.box, w.style) for w in (plain, fine, looked)}
+    assert len(keys) == 3
+    assert Style(0.1).quality == 0.1 and replace(plain, style=Style(0.1)).request(0.5).detail == DETAIL_RANGE[0]
