@@ -4,6 +4,8 @@
 #
 #   .ci/blender_window.sh --prepare                       get Blender ready; prints where it is
 #   .ci/blender_window.sh SCRIPT.py OUT [FOLDER ...]      run a script in it
+#   .ci/blender_window.sh --background [FOLDER ...] -- ARGUMENT ...
+#                                                         Blender's own command line, from the present folder, no window
 #
 # The script's environment is the caller's, with NEURAL_AVATAR_OUT for OUT, a folder that takes what it writes. Each
 # FOLDER is one that the script needs (checkout, backend's environment, the Python under it). SIZE=960x600 is the
@@ -122,7 +124,22 @@ start_display() {
   skip "no X display could be started, see $log"
 }
 
-if [ "${1:-}" != --prepare ]; then
+given=("$@")
+mode=window
+case ${1:-} in
+  --prepare) mode=prepare ;;
+  --background) mode=background ;;
+esac
+if [ "$mode" = background ]; then
+  shift
+  folders=()
+  while [ "${1:-}" != -- ]; do
+    [ $# -gt 0 ] || { echo "-- is missing before Blender's arguments" >&2; exit 2; }
+    folders+=("$1")
+    shift
+  done
+  arguments=("${@:2}")
+elif [ "$mode" = window ]; then
   script=$(realpath "$1") out=$(realpath -m "$2") folders=("${@:3}")
   mkdir -p "$out"
 fi
@@ -130,10 +147,13 @@ window=(--window-geometry 0 0 "${size%x*}" "${size#*x}")
 
 if [ -n "${BLENDER:-}" ]; then
   [ -x "$(command -v "$BLENDER" || true)" ] || skip "BLENDER=$BLENDER is no program"
-  if [ "${1:-}" = --prepare ]; then
-    echo "$BLENDER"
-    exit
-  fi
+  case $mode in
+    prepare)
+      echo "$BLENDER"
+      exit
+      ;;
+    background) exec "$BLENDER" "${arguments[@]}" ;;
+  esac
   display=${DISPLAY:-}
   if [ -z "$display" ]; then
     command -v Xvfb >/dev/null || skip "there is no screen, and no Xvfb to make one"
@@ -150,18 +170,26 @@ fi
 # Debian, not the mounts.
 if [ -z "${NEURAL_AVATAR_OWN_MOUNTS:-}" ]; then
   unshare --mount --propagation private true 2>/dev/null || skip "this system lets nobody mount anything"
-  NEURAL_AVATAR_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
+  NEURAL_AVATAR_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "${given[@]}"
 fi
 prepare
-if [ "${1:-}" = --prepare ]; then
+if [ "$mode" = prepare ]; then
   echo "$root"
   exit
 fi
 [ -e "$root/proc/self" ] || system_folders
-for folder in "$out" "$(dirname "$script")" "${folders[@]}"; do
+if [ "$mode" = window ]; then
+  folders=("$out" "$(dirname "$script")" "${folders[@]}")
+fi
+for folder in "${folders[@]}"; do
   folder=$(realpath "$folder")
   attach "$folder" "$root$folder"
 done
+if [ "$mode" = background ]; then
+  code=0
+  chroot "$root" sh -c 'cd "$1" && shift && exec blender "$@"' sh "$PWD" "${arguments[@]}" || code=$?
+  exit "$code"
+fi
 start_display "$root/tmp/.X11-unix" "$out/display.log" chroot "$root"
 timeout "$limit" chroot "$root" env DISPLAY="$display" LIBGL_ALWAYS_SOFTWARE=1 HOME=/root XDG_RUNTIME_DIR=/tmp \
   NEURAL_AVATAR_OUT="$out" blender --factory-startup "${window[@]}" --python "$script"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Frames out of a farm: Flamenco's tasks as separate processes, Blender in the background, and what goes wrong there.
 
-Tests of the real program want `BLENDER=/path/to/blender`; the others run Blender as a module.
+Tests of the real program take BLENDER=/path/to/blender, or the one that `.ci/blender_window.sh` keeps; the others run
+Blender as a module.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -156,12 +158,27 @@ def test_a_failed_frame_of_a_compositor_leaves_no_picture(bpy_python: Path, avat
     assert not (files / "renders").exists()
 
 
+def provisioned(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A program that is the Blender which `.ci/blender_window.sh` keeps; skips where there can be none."""
+    script = ROOT / ".ci" / "blender_window.sh"
+    if sys.platform != "linux":
+        pytest.skip("NO BLENDER: set BLENDER to the program's path")
+    ready = subprocess.run([script, "--prepare"], capture_output=True, text=True, timeout=1800)
+    if ready.returncode == 77:
+        pytest.skip(f"{ready.stderr.strip().splitlines()[-1]}; or set BLENDER to the program's path")
+    assert ready.returncode == 0, ready.stderr
+    seen = [ROOT, sys.prefix, Path(sys.executable).resolve().parent.parent, tmp_path_factory.getbasetemp()]
+    program = tmp_path_factory.mktemp("program") / "blender"
+    words = " ".join(shlex.quote(str(word)) for word in (script, "--background", *seen, "--"))
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', "utf-8")
+    program.chmod(0o755)
+    return str(program)
+
+
 @pytest.fixture(scope="module")
 def blender(any_bpy_python: Path, extension_zip: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The real program, and a folder in which its configuration has the extension."""
-    program = os.environ.get("BLENDER")
-    if not program:
-        pytest.skip("NO BLENDER: set BLENDER to the program's path")
+    program = os.environ.get("BLENDER") or provisioned(tmp_path_factory)
     folder = tmp_path_factory.mktemp("installed")
     succeed([program, "--command", "extension", "install-file", "-r", "user_default", "-e", extension_zip], folder)
     return program, folder
