@@ -68,8 +68,8 @@ def requirements(name: str) -> list[str]:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [requirement for name in ("backend", "training", "footage", "logs", "evaluation", "exr", "dev") for requirement in extras[name]]
-    return [TORCH, *project["dependencies"], *wanted]
+    wanted = ("backend", "training", "footage", "logs", "evaluation", "exr", "dev")
+    return [TORCH, *project["dependencies"], *(requirement for extra in wanted for requirement in extras[extra])]
 
 
 def python_of(folder: Path) -> Path:

@@ -47,5 +47,5 @@ def disturb(
         own = rng.normal(0, sigma / 2, group.shape)
         moved[:, columns] = group + (whole + own).astype(np.float32)
         gone = np.flatnonzero(rng.random(len(joints)) < disturbance.dropout)
-        weight[np.ix_(gone, columns)] = 0
+        weight[gone[:, None], columns] = 0
     return moved, weight
