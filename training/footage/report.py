@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from ... import __version__
 from ..dataset import View
+from ..page import document
+from ..plots import COLOURS, Curve, line_plot
 from .advice import ASTRAY, BLURRED, BONE_SPREAD, Advice, advice, blurred, gaps, height_sentence, trained
 from .check import Finding, film_heights, findings
 from .manifest import write_bytes
 from .overlays import overlay, sample_rows
-from .page import STYLE
-from .plots import COLOURS, Curve, direction_plot, line_plot
+from .plots import direction_plot
 from .quality import BONE_NAMES, FIGURE
 from .survey import Survey
 from .write import encode
@@ -45,11 +46,7 @@ def _page(survey: Survey, name: str, notes: Sequence[str]) -> str:
         f'<p class="quiet">Written by Neural Avatar {__version__}. Dashed lines are the limits that the advice above '
         "goes by; rows on a tinted ground are not trained on.</p>",
     ]  # fmt: skip
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{STYLE}</style>'
-    )
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>{"".join(parts)}</main></body></html>\n'
+    return document(title, parts)
 
 
 def _summary(survey: Survey) -> str:
