@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import bpy
 import gpu as _gpu
 import numpy as np
 
+from ..neural_backend.interface.messages import BackendError
 from . import draw, session, viewport
 from .preview import Pending
 from .preview_picture import Style, Wish, make_picture
@@ -67,6 +69,9 @@ class Playblast:
         """Each step ends where the backend is at work (it gives the request), or a frame is written (None). Raises
         BackendError."""
         for frame in self.frames:
+            path = self._path(frame)
+            if not self.context.scene.render.use_overwrite and os.path.exists(path):
+                continue
             self.context.scene.frame_set(frame)
             depsgraph = self.context.evaluated_depsgraph_get()
             to_view, projection = matrices(self.context, self.size)
@@ -77,10 +82,17 @@ class Playblast:
             if wish.box is not None:
                 pending = session.session().request(wish.request(1.0), _CLIENT)
                 yield pending
-            self._write(frame, wish, view, (to_view, projection), pending)
+            self._write(path, wish, view, (to_view, projection), pending)
             yield None
 
-    def _write(self, frame: int, wish: Wish, view: View, seen: tuple[Any, Any], pending: Any) -> None:
+    @property
+    def sentence(self) -> str:
+        """What was done."""
+        if not self.written:
+            return "All pictures are there already, and Overwrite is off in the output properties."
+        return f"{len(self.written)} pictures in {os.path.dirname(self.written[-1])}"
+
+    def _write(self, path: str, wish: Wish, view: View, seen: tuple[Any, Any], pending: Any) -> None:
         context = self.context
         self.offscreen.draw_view3d(
             context.scene, context.view_layer, context.space_data, context.region, *seen, do_color_management=True
@@ -93,7 +105,7 @@ class Playblast:
                 draw.picture(draw.Upload(picture), at, self.size, depth_terms(view), 1.0, wish.back, power=1.0)
             buffer = gpu.state.active_framebuffer_get().read_color(0, 0, *self.size, 4, 0, "FLOAT")
         buffer.dimensions = self.size[0] * self.size[1] * 4
-        self._save(np.array(buffer, np.float32), self._path(frame))
+        self._save(np.array(buffer, np.float32), path)
 
     def _path(self, frame: int) -> str:
         path = bpy.path.abspath(self.context.scene.render.frame_path(frame=frame))
@@ -106,15 +118,24 @@ class Playblast:
 
     def _save(self, pixels: np.ndarray[Any, Any], path: str) -> None:
         pixels.reshape(-1, 4)[:, 3] = 1
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        part = f"{path}.part.png"
         image = bpy.data.images.new(".Neural Avatar playblast", *self.size)
         try:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             image.pixels.foreach_set(pixels)
-            image.filepath_raw, image.file_format = path + ".part.png", "PNG"
+            image.filepath_raw, image.file_format = part, "PNG"
             image.save()
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                os.remove(part)
+            raise BackendError(
+                "write-failed",
+                f"{path} cannot be written: choose another output path, or free some space on its disk.",
+                str(error),
+            ) from error
         finally:
             bpy.data.images.remove(image)
-        os.replace(path + ".part.png", path)
         self.written.append(path)
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ view), so this one stands beside it in the View menu: same view, same resolution
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import bpy
@@ -37,7 +36,12 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
 
         scene = context.scene
         self._before = scene.frame_current
-        self._work = Playblast(context, range(scene.frame_start, scene.frame_end + 1, scene.frame_step))
+        first, last = (
+            (scene.frame_preview_start, scene.frame_preview_end)
+            if scene.use_preview_range
+            else (scene.frame_start, scene.frame_end)
+        )
+        self._work = Playblast(context, range(first, last + 1, scene.frame_step))
         self._steps = self._work.steps()
 
     def _end(self, context: Any) -> None:
@@ -74,11 +78,15 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
         try:
             self._pending = next(self._steps)
         except StopIteration:
-            self.report({"INFO"}, f"{len(self._work.written)} pictures in {os.path.dirname(self._work.written[-1])}")
+            self.report({"INFO"}, self._work.sentence)
             return self._leave(context, {"FINISHED"})
         except BackendError as error:
             self.report({"ERROR"}, error.message)
             return self._leave(context, {"CANCELLED"})
+        except Exception:
+            # Blender ends the operator and tells of the fault; timer and frame would stay.
+            self._leave(context, {"CANCELLED"})
+            raise
         context.window_manager.progress_update(len(self._work.written))
         return {"RUNNING_MODAL"}
 

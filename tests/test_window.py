@@ -104,6 +104,17 @@ def test_view_shows_the_backends_own_frame(shown: tuple[Path, dict[str, Any]], r
     assert np.abs(screen[empty] - np.median(screen[empty], 0)).max() < 4 / 255
 
 
+def test_rendered_view_keeps_the_avatars_look_under_agx(shown: tuple[Path, dict[str, Any]], renderer: Renderer) -> None:
+    out, _ = shown
+    screen, (color, alpha) = on_screen(out, "kept", "kept"), expected(out, "kept", renderer)
+    height, width = alpha.shape
+    solid = alpha > 0.99
+    solid[: int(height * 0.3)] = solid[int(height * 0.68) :] = False
+    off = np.abs(screen - color)[solid]
+    # What the table leaves over (docs/compositing.md), and the screen's eight bits; without it AgX is off by far more.
+    assert solid.sum() > 2000 and np.median(off) < 3 / 255 and off.mean() < 8 / 255, (np.median(off), off.mean())
+
+
 def test_scene_hides_the_avatar_and_is_hidden_by_it(shown: tuple[Path, dict[str, Any]], renderer: Renderer) -> None:
     out, facts = shown
     screen, alone = on_screen(out, "set", "set"), on_screen(out, "set_alone", "set")
@@ -160,3 +171,6 @@ def test_playblast_shows_the_avatar_of_each_frame(tmp_path: Path) -> None:
     assert len({round(m) for m in middle}) > 1
     first, second, _ = pictures["avatar"]
     assert (np.abs(first - second) > 8).any(-1).sum() > 3000
+    assert facts["kept"] == "mine" and facts["written"] == ["kept_0002.png", "kept_0003.png"]
+    assert "cannot be written" in facts["refusal"] and "Traceback" not in facts["refusal"]
+    assert facts["frame"] == 1 and facts["images"] == []

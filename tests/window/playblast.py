@@ -22,6 +22,25 @@ def story():
         with stage.override():
             outcome = step(animation=True) if name == "blender_" else step()
         stage.tell(**{name: list(outcome)})
+
+    # What is there stays where Overwrite is off, and the preview range goes before the scene's.
+    (stage.OUT / "kept_0002.png").write_text("mine")
+    scene.render.filepath, scene.render.use_overwrite = str(stage.OUT / "kept_"), False
+    scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 2, 3
+    with stage.override():
+        bpy.ops.neural_avatar.playblast()
+    stage.tell(kept=(stage.OUT / "kept_0002.png").read_text("latin-1"))
+    stage.tell(written=sorted(p.name for p in stage.OUT.glob("kept_*")))
+
+    # A folder that is none: a sentence, and nothing is left behind.
+    (stage.OUT / "file").write_text("")
+    scene.render.filepath, scene.frame_current = str(stage.OUT / "file" / "shot_"), 1
+    try:
+        with stage.override():
+            bpy.ops.neural_avatar.playblast()
+    except RuntimeError as error:
+        stage.tell(refusal=str(error))
+    stage.tell(frame=scene.frame_current, images=[i.name for i in bpy.data.images if "playblast" in i.name])
     yield
 
 
