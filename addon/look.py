@@ -137,10 +137,10 @@ def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32
     name = scene.name
 
     def make() -> None:
-        found = bpy.data.scenes.get(name)
-        if key not in _awaited or found is None:  # the add-on or the scene is gone
-            return
+        awaited, found = key in _awaited, bpy.data.scenes.get(name)
         _awaited.discard(key)
+        if not awaited or found is None:  # the add-on or the scene is gone
+            return
         table(found)
         for window in bpy.context.window_manager.windows:
             for area in window.screen.areas:
@@ -148,7 +148,8 @@ def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32
 
     if key not in _awaited:
         _awaited.add(key)
-        bpy.app.timers.register(make, first_interval=0.0)
+        # Another file may be loaded first: nobody would make the table any more.
+        bpy.app.timers.register(make, first_interval=0.0, persistent=True)
     return None, None
 
 

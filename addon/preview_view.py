@@ -20,8 +20,9 @@ Matrix = npt.NDArray[np.float64]
 
 _TO_OPENCV = np.diag([1.0, -1.0, -1.0])
 
-#: The box is rounded outwards to multiples of this many pixels, so that shared memory is used again.
 _PLAIN = Style()
+
+#: The box is rounded outwards to multiples of this many pixels, so that shared memory is used again.
 _STEP = 32
 
 
