@@ -277,6 +277,23 @@ def test_a_killed_run_goes_on(stop: str, shoot: Path, made: Path, tmp_path: Path
     assert_same(output, made)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX halts a process")
+def test_two_runs_do_not_share_a_folder(shoot: Path, made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "person"
+    first = start(arguments(shoot, output, "--heldout", "right"))
+    assert first.stdout is not None
+    try:
+        next(line for line in first.stdout if line.startswith("decode"))
+        first.send_signal(signal.SIGSTOP)
+        said = complaint(arguments(shoot, output, "--heldout", "left"), tmp_path / "other")
+        assert "Another run is at work" in said and str(output) in said
+    finally:
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=300)
+    assert first.returncode == 0 and [p.name for p in tmp_path.iterdir()] == ["person"]
+    assert_same(output, made)
+
+
 def test_another_option_goes_on_from_its_stage(shoot: Path, tmp_path: Path) -> None:
     output = tmp_path / "person"
     some = ("--every", 5, "--keep")

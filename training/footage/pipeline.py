@@ -18,6 +18,7 @@ from ... import __version__
 from ...neural_backend.interface.messages import BackendError
 from . import stages
 from .advice import advice
+from .alone import alone_in
 from .assemble import assemble
 from .check import findings
 from .films import Film, open_films
@@ -107,16 +108,17 @@ def make_dataset(options: FootageOptions) -> int:
             raise BackendError(
                 "footage-output", f"{output} exists already; give --overwrite to replace it, or another -o."
             )
-        if options.restart and (working / "manifest.json").exists():
-            shutil.rmtree(working)
-        manifest = Manifest(working)
-        again = manifest.begin(keys)
-        for sentence in again:
-            voice.tell(sentence)
-        if manifest.resumed:
-            voice.tell(f"Going on with the work in {working}.")
-        _run(options, manifest, films, voice)
-        _publish(options, manifest, voice)
+        with alone_in(working):
+            if options.restart and (working / "manifest.json").exists():
+                shutil.rmtree(working)
+            manifest = Manifest(working)
+            again = manifest.begin(keys)
+            for sentence in again:
+                voice.tell(sentence)
+            if manifest.resumed:
+                voice.tell(f"Going on with the work in {working}.")
+            _run(options, manifest, films, voice)
+            _publish(options, manifest, voice)
     return 0
 
 
