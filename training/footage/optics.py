@@ -29,7 +29,7 @@ def to_rays(points: npt.ArrayLike, camera: CalibratedCamera) -> Array:
     if camera.fisheye:
         rays = cv2.fisheye.undistortPoints(flat, camera.camera.K, lens)
     else:
-        rays = cv2.undistortPointsIter(flat, camera.camera.K, lens, None, None, _UNTIL)
+        rays = cv2.undistortPointsIter(flat, camera.camera.K, lens, np.eye(3), np.eye(3), _UNTIL)
     return np.asarray(rays, np.float64).reshape(p.shape)
 
 

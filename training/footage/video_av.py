@@ -61,7 +61,7 @@ class AvSource(Source):
         times = np.arange(index.count) / rate if index.stamps is None else (index.stamps - index.stamps[0]) * unit
         super().__init__(path, width, height, times)
         self.has_alpha = any(c.is_alpha for c in first.format.components) and not opaque(
-            first.to_ndarray(format="rgba")[..., 3]
+            np.asarray(first.to_ndarray(format="rgba")[..., 3], np.uint8)
         )
         self._tone = hdr.tone(int(first.color_trc))
         self._say(ratio)
