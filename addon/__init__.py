@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import traceback
 from importlib import import_module
 from types import ModuleType
 
@@ -34,21 +35,25 @@ def _modules() -> tuple[ModuleType, ...]:
 
 
 def register() -> None:
-    """Register everything with Blender."""
+    """Register everything with Blender; where that fails, nothing."""
     import bpy
 
-    for module in _modules():
-        for cls in module.CLASSES:
-            bpy.utils.register_class(cls)
-        if hasattr(module, "register"):
-            module.register()
     # What is still registered when the interpreter ends crashes Blender 4.2 and hangs 4.5, and not every way out of
     # Blender disables its add-ons first.
     atexit.register(unregister)
+    try:
+        for module in _modules():
+            for cls in module.CLASSES:
+                bpy.utils.register_class(cls)
+            if hasattr(module, "register"):
+                module.register()
+    except Exception:
+        unregister()
+        raise
 
 
 def unregister() -> None:
-    """Take everything back, and end the backend."""
+    """Take everything back that is there, and end the backend."""
     import bpy
 
     from . import session
@@ -56,7 +61,11 @@ def unregister() -> None:
     atexit.unregister(unregister)
     session.stop()
     for module in reversed(_modules()):
-        if hasattr(module, "unregister"):
-            module.unregister()
-        for cls in reversed(module.CLASSES):
+        classes = [cls for cls in module.CLASSES if getattr(cls, "is_registered", False)]
+        if hasattr(module, "unregister") and len(classes) == len(module.CLASSES):
+            try:
+                module.unregister()
+            except Exception:  # whatever else is there must go all the same
+                traceback.print_exc()
+        for cls in reversed(classes):
             bpy.utils.unregister_class(cls)

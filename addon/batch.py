@@ -157,7 +157,9 @@ def register() -> None:
 def unregister() -> None:
     """Undo :func:`register`."""
     for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).remove(handler)
+        listening = getattr(bpy.app.handlers, name)
+        if handler in listening:
+            listening.remove(handler)
     # Called at Blender's own end, it may be too late.
     if hasattr(bpy.types.Scene, "neural_avatar_batch"):
         del bpy.types.Scene.neural_avatar_batch

@@ -237,7 +237,9 @@ def _shared_panels() -> list[Any]:
     return [
         panel
         for panel in bpy.types.Panel.__subclasses__()
-        if "BLENDER_RENDER" in getattr(panel, "COMPAT_ENGINES", ()) and panel.__name__ not in _NOT_OURS
+        if isinstance(engines := getattr(panel, "COMPAT_ENGINES", None), set)  # others' may be anything
+        and "BLENDER_RENDER" in engines
+        and panel.__name__ not in _NOT_OURS
     ]
 
 
