@@ -142,7 +142,7 @@ class Preview:
         try:
             frame = self._ask(self._wish.request(level))
         except Exception as error:
-            return self._fail(_as_error(error), self._wish) or changed
+            return self._fail(as_error(error), self._wish) or changed
         self._under_way = _UnderWay(self._wish, level, frame, now)
         return changed
 
@@ -222,7 +222,7 @@ class Preview:
                 getattr(frame, "release", lambda: None)()
         except Exception as broken:
             self._under_way = None
-            error = _as_error(broken)
+            error = as_error(broken)
             return error.code not in ("superseded", "cancelled") and self._fail(error, job.wish)
         self.error = None
         self.latency = now - job.since
@@ -254,7 +254,7 @@ class Preview:
         return self.error is not None and self.error.code.startswith(_MAY_MEND)
 
 
-def _as_error(error: Exception) -> BackendError:
+def as_error(error: Exception) -> BackendError:
     """A fault of ours is told as any other error: an exception would end the timer, and with it every view."""
     if isinstance(error, BackendError):
         return error

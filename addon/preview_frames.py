@@ -141,5 +141,4 @@ class Playblast:
     def close(self) -> None:
         """Give the memory back."""
         self.offscreen.free()
-        if session.is_ready():
-            session.session().drop_client(_CLIENT)
+        session.drop_client(_CLIENT)

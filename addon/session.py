@@ -99,6 +99,12 @@ def is_ready() -> bool:
     return _current is not None and _current.backend.is_ready
 
 
+def drop_client(client: str) -> None:
+    """Free what a client of the backend holds, if there is a backend; never makes another one."""
+    if _current is not None:
+        _current.backend.drop_client(client)
+
+
 def python() -> str:
     """The Python that runs the backend: the environment variable's, so that farm nodes need no preferences, then the
     file's where files may run programs, then the preferences', then that of the environment which was set up.

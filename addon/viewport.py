@@ -16,7 +16,7 @@ from bpy.app.handlers import persistent
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from . import backdrop, draw, look, plate, scene, session
 from .overlay import any_avatar
-from .preview import Pending, Preview
+from .preview import Pending, Preview, as_error
 from .preview_picture import Box, Cache, Picture, Style, Wish, place
 from .preview_view import View, depth_terms, make_wish
 
@@ -61,8 +61,10 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
             _state.people.clear()
         try:
             found = scene.avatar_instances(depsgraph) if any_avatar() else ()
-        except BackendError as error:
-            found = error
+        except Exception as error:
+            # A fault of ours too: it is told once, not with each drawing.
+            found = as_error(error)
+            _log(found)
         _state.people[key] = found
     if isinstance(found, BackendError):
         raise found
@@ -251,6 +253,7 @@ def _tick() -> float | None:
         view.preview.playing = playing
         if view.people_error is None and view.preview.poll():
             there[key].tag_redraw()
+            _log(view.preview.error)
         seconds = view.preview.wait_seconds()
         if seconds is not None:
             waits.append(seconds)
@@ -260,8 +263,13 @@ def _tick() -> float | None:
 def _close(view: Viewed) -> None:
     view.preview.stop()
     view.upload = None
-    if session.is_ready():
-        session.session().drop_client(view.name)
+    session.drop_client(view.name)
+
+
+def _log(error: BackendError | None) -> None:
+    """What only the log can explain goes there."""
+    if error is not None and error.code == "internal":
+        session.log(f"{error.message}\n{error.details}")
 
 
 def forget(pictures: bool = True) -> None:

@@ -60,7 +60,8 @@ def begin(title: str, work: Callable[[Job], Any]) -> None:
     state.said, state.error, state.plan = "", None, None
     state.job = Job(title, work, place / home.LOG)
     if not bpy.app.background:
-        bpy.app.timers.register(_watch, first_interval=_REDRAW)
+        # A file that is loaded meanwhile would take the timer along, and nobody would see the end.
+        bpy.app.timers.register(_watch, first_interval=_REDRAW, persistent=True)
 
 
 def finish() -> None:
@@ -328,7 +329,7 @@ def _sweep_later() -> None:
 def register() -> None:
     """Look for leftovers a little later."""
     if not bpy.app.background:
-        bpy.app.timers.register(_sweep_later, first_interval=_SWEEP)
+        bpy.app.timers.register(_sweep_later, first_interval=_SWEEP, persistent=True)
 
 
 def unregister() -> None:

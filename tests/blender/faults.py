@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs inside Blender: the add-on amid faults, and files that are loaded while it is at work. Argument: avatar."""
+
+import os
+import sys
+import threading
+from types import SimpleNamespace
+
+import bpy
+import harness
+
+avatar = sys.argv[1]
+harness.enable()
+from neural_avatar.addon import session, viewport  # noqa: E402
+from neural_avatar.addon.preview import Preview  # noqa: E402
+from neural_avatar.addon.setup import operators  # noqa: E402
+from neural_avatar.neural_backend.interface.messages import BackendError  # noqa: E402
+
+# A fault of ours while the scene is read is an error like any other, told once for each change of the scene.
+harness.new_scene()
+person = harness.add_person(avatar)
+depsgraph = bpy.context.evaluated_depsgraph_get()
+asked = []
+
+
+def broken(graph: object) -> None:
+    asked.append(graph)
+    raise ValueError("no such thing")
+
+
+whole, viewport.scene.avatar_instances = viewport.scene.avatar_instances, broken
+codes = []
+for _ in range(3):
+    try:
+        viewport.people_of(depsgraph)
+    except BackendError as error:
+        codes.append([error.code, "ValueError: no such thing" in error.message])
+viewport.scene.avatar_instances = whole
+harness.tell(codes=codes, asked=len(asked), logged="in broken" in session.log_path().read_text("utf-8"))
+
+# The views of a file are forgotten also where nobody says any more which Python is to be used.
+session.session().wait_until_ready()
+viewport._state.views[1] = viewport.Viewed("view", Preview(lambda request: None, viewport.cache))
+del os.environ["NEURAL_AVATAR_PYTHON"]
+viewport.forget()
+harness.tell(views=len(viewport._state.views), ready=session.is_ready())
+session.stop()
+
+# A job of the set-up goes on while files are loaded, and its end is noticed.
+end = threading.Event()
+real, operators.bpy = bpy, SimpleNamespace(app=SimpleNamespace(background=False, timers=bpy.app.timers))
+operators.begin("Test", lambda job: end.wait())
+operators.register()
+operators.bpy = real
+bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+timers = (operators._watch, operators._sweep_later)
+harness.tell(timers=[bpy.app.timers.is_registered(timer) for timer in timers])
+end.set()
+operators.state.job.wait()
+operators._watch()
+harness.tell(job=operators.state.job is None)
+
+# What another add-on gets wrong in its own panels keeps nobody from starting.
+package = sys.modules["neural_avatar"]
+package.unregister()
+
+
+class OTHER_PT_panel(bpy.types.Panel):
+    bl_label, bl_space_type, bl_region_type = "Other", "PROPERTIES", "WINDOW"
+    COMPAT_ENGINES = ("BLENDER_RENDER",)
+
+
+# A start that fails leaves nothing behind, and can be tried again.
+broken_class = type("BROKEN", (), {})
+from neural_avatar.addon import overlay  # noqa: E402
+
+overlay.CLASSES = (*overlay.CLASSES, broken_class)
+try:
+    package.register()
+    harness.tell(refused=False)
+except Exception as error:
+    left = [name for name in dir(bpy.types) if name.upper().startswith("NEURAL_AVATAR")]
+    harness.tell(
+        refused=True, why=type(error).__name__, left=left, scene=hasattr(bpy.types.Scene, "neural_avatar_batch")
+    )
+overlay.CLASSES = overlay.CLASSES[:-1]
+package.register()
+harness.tell(again=hasattr(bpy.types.Scene, "neural_avatar_batch"))
+bpy.app.handlers.render_pre.clear()
+package.unregister()
+package.unregister()
+harness.tell(gone=not hasattr(bpy.types.Scene, "neural_avatar_batch"))

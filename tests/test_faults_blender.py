@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults, files loaded while the add-on is at work, and starts that fail, inside Blender."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).parent / "blender" / "faults.py"
+AVATAR = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
+
+
+def test_faults_are_told_and_leave_nothing_behind(bpy_python: Path, tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "BLENDER_USER_RESOURCES": str(tmp_path), "NEURAL_AVATAR_PYTHON": sys.executable,
+        "NEURAL_AVATAR_DEVICE": "cpu",
+    }  # fmt: skip
+    done = subprocess.run(
+        [bpy_python, "-B", SCRIPT, AVATAR], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    told: dict[str, Any] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("@"):
+            told.update(json.loads(line[1:]))
+    # Told in a sentence, looked for once, explained in the log.
+    assert told["codes"] == [["internal", True]] * 3 and told["asked"] == 1 and told["logged"]
+    assert told["views"] == 0 and told["ready"], "forgetting views neither fails nor ends the renderer"
+    assert told["timers"] == [True, True] and told["job"], "a set-up under way outlives the loading of a file"
+    assert told["refused"] and told["left"] == [] and not told["scene"], "a start that fails leaves nothing"
+    assert told["again"] and told["gone"]
