@@ -345,6 +345,13 @@ def test_a_damaged_segmentation_is_told(
     assert caught.value.code == "masks-missing"
 
 
+def test_a_pickle_of_masks_is_not_opened(film: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
+    (tmp_path / "dump.pkl").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(BackendError, match=r"dump\.pkl is a pickle.*PNG") as caught:
+        make_masks(open_source(film[0]), _nothing(18), tmp_path / "out", MaskOptions(given=tmp_path / "dump.pkl"))
+    assert caught.value.code == "masks-missing"
+
+
 class _Gappy:
     """A video of masks in which some frames cannot be decoded."""
 

@@ -13,6 +13,8 @@ from ...neural_backend.interface.messages import BackendError
 from .video import PICTURE_ENDINGS, Bytes, Source, natural, open_source
 from .video_pictures import read_grey
 
+_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz")
+
 
 class GivenMasks:
     """Masks for each frame of a source, checked for their number.
@@ -26,6 +28,12 @@ class GivenMasks:
         self._source = source
         self._path = path = _own(path, names)
         self._files: list[Path] = []
+        if path.suffix.lower() in _PICKLES and path.is_file():
+            raise BackendError(
+                "masks-missing",
+                f"{path} is a pickle or the like, which can run programs and is not opened; give masks as a folder of "
+                "PNG, or as a video.",
+            )
         if path.is_dir():
             self._files = sorted(
                 (p for p in path.iterdir() if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith(".")),
