@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -21,8 +23,12 @@ from scipy import ndimage
 from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training import atlas, frechet, measures
 from neural_avatar.training.config import TrainConfig
-from neural_avatar.training.figures import FIGURES
+from neural_avatar.training.dataset import View
+from neural_avatar.training.figures import FIGURES, Frame
+from neural_avatar.training.metrics import FrameMetrics
+from neural_avatar.training.plots import Curve, line_plot
 from neural_avatar.training.quadrants import QUADRANTS
+from neural_avatar.training.reports.curves import read_log, row_curves, run_curves
 from neural_avatar.training.vgg import random_vgg
 
 #: Elements that have no end.
@@ -80,10 +86,28 @@ def run(root: Path, *arguments: object, code: int = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(root: Path, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few rows of the footage by a camera to train on and one that is held out."""
+    folder = tmp_path_factory.mktemp("data") / "small"
+    folder.mkdir()
+    with np.load(footage / "joints.npz") as data:
+        splits = data["split"].astype(str)
+        rows = [*np.flatnonzero(splits == "train")[:60:5], *np.flatnonzero(splits != "train")[:4]]
+        kept = {name: data[name][rows] if len(data[name]) == len(splits) else data[name] for name in data.files}
+    np.savez(folder / "joints.npz", **kept)
+    shutil.copy(footage / "cameras.json", folder)
+    for camera in ("cam00", "cam03"):
+        (folder / "images" / camera).mkdir(parents=True)
+        for i, row in enumerate(rows):
+            shutil.copy(footage / "images" / camera / f"{row:05d}.png", folder / "images" / camera / f"{i:05d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatar of three steps, beside the folder of its run."""
     avatar = tmp_path_factory.mktemp("run") / "person & <co>.avatar"
-    run(root, "train", footage, "-o", avatar, "--steps", 3, "--size", 64, "--batch", 2, "--texture-size", 32,
+    run(root, "train", small, "-o", avatar, "--steps", 3, "--size", 64, "--batch", 2, "--texture-size", 32,
         "--proxy-steps", 1, "--cameras", "cam00", "--threads", 1, "--device", "cpu", "--image-loss", "vgg-random",
         "--license", "<b>mine</b>")  # fmt: skip
     return avatar
@@ -104,9 +128,9 @@ def test_a_run_keeps_its_textures_before_and_after(trained: Path) -> None:
     assert (seams[0] > 0).all() and (seams[:, 12] == seams[0, 0]).all() and not seams[4:12, 4:12].any()
 
 
-def test_the_page_holds_all_and_needs_nothing(root: Path, footage: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_page_holds_all_and_needs_nothing(root: Path, small: Path, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    said = run(root, "evaluate", trained, footage, "--quadrants", "--most", 2, "--report", path, "--device", "cpu",
+    said = run(root, "evaluate", trained, small, "--quadrants", "--most", 2, "--report", path, "--device", "cpu",
                "--json", tmp_path / "a.json")  # fmt: skip
     page, result = Page(path), json.loads((tmp_path / "a.json").read_text())
     assert page.faults == [] and len(list(tmp_path.iterdir())) == 2
@@ -142,6 +166,39 @@ def test_the_page_says_what_is_not_there(root: Path, footage: Path, tmp_path: Pa
     for words in ("there is no log.csv", "atlas_start.png is not in", "Every row here was open to training",
                   "Flicker was not measured", "pictures are few"):  # fmt: skip
         assert words in page.text, words
+
+
+def test_a_report_needs_a_folder(root: Path, footage: Path, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "report.html"
+    said = run(root, "evaluate", root / "assets" / "demo.avatar", footage, "--report", path, code=1)
+    assert "There is no folder" in said and "Traceback" not in said
+
+
+def test_curves_stand_at_their_steps_and_rows() -> None:
+    """A log is denser at first; frames of a quadrant are sparse."""
+    plot = line_plot([Curve("x", np.array([0.0, 1, 2]), 0)], "", places=[0, 10, 100])
+    places = [float(x) for x in re.findall(r"[ML]([\d.]+) ", plot)]
+    assert places[1] - places[0] == pytest.approx((places[2] - places[0]) / 10, abs=0.1)
+    metrics = FrameMetrics(30, 20, 0.9, 0.8, 0.9, 1)
+    frames = [Frame(View(row, c), f"cam<{c}>", "test", metrics) for row in range(0, 40, 5) for c in (0, 1)]
+    curves = row_curves(frames)
+    assert curves.count("<svg") == 3 and "cam&lt;1&gt;" in curves and "cam<1>" not in curves
+    assert "Nothing was measured." in curves, "flicker, here"
+    assert row_curves(frames[:4]) == ""
+
+
+def test_a_broken_log_is_no_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    assert read_log(log) is None
+    for text in ("", "step,loss\n", "loss\n1\n2\n", "step,loss\n2,1\n1,1\n"):
+        log.write_text(text)
+        assert read_log(log) is None
+    log.write_bytes(b"\xff\xfe")
+    assert read_log(log) is None
+    log.write_text("step,loss\n1,0.5\n2,\n3,x\n4,0.25\n")
+    found = read_log(log)
+    assert found is not None and found["step"].tolist() == [1, 2, 3, 4] and np.isfinite(found["loss"]).sum() == 2
+    assert "<svg" in run_curves(found)
 
 
 def person(seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..neural_backend.avatar_file import load_avatar
 from ..neural_backend.interface.avatar_header import read_header
+from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.renderer import choose_device
 from .dataset import read_dataset
 from .evaluate import Choice, evaluate, evaluate_quadrants, write_pictures
@@ -41,6 +42,9 @@ def evaluate_command(
 ) -> int:
     """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
     outputs = outputs or Outputs()
+    for path in (outputs.json, outputs.csv, outputs.report):  # before minutes of work, not after
+        if path is not None and not path.parent.is_dir():
+            raise BackendError("evaluate-output", f"There is no folder {path.parent} for {path.name}; make it first.")
     header, avatar = read_header(avatar_path), load_avatar(avatar_path, choose_device(device))
     dataset = read_dataset(dataset_path)
     measures = find_measures(avatar.proxy_params.device, inception)

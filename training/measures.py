@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,9 @@ def _lpips_network(missing: dict[str, str]) -> nn.Module | None:
         import lpips
         from torchvision.models import AlexNet_Weights
     except _UNUSABLE:
-        missing["LPIPS"] = "LPIPS was not measured: it needs the packages lpips and torchvision."
+        missing["LPIPS"] = (
+            "LPIPS was not measured: it needs the packages lpips and torchvision, the latter for this torch."
+        )
         return None
     name = str(AlexNet_Weights.IMAGENET1K_V1.url).rpartition("/")[2]
     path = cached_weights(name)
@@ -110,7 +113,9 @@ def _lpips_network(missing: dict[str, str]) -> nn.Module | None:
         fault = "are not" if path is None else "are damaged"
         missing["LPIPS"] = f"LPIPS was not measured: AlexNet's weights ({name}) {fault} in torch's cache."
         return None
-    network: nn.Module = lpips.LPIPS(net="alex", verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls torchvision in an older way
+        network: nn.Module = lpips.LPIPS(net="alex", verbose=False)
     return network.eval()
 
 
@@ -122,7 +127,9 @@ def _inception(given: Path | None, missing: dict[str, str]) -> nn.Module | None:
             raise BackendError(
                 "inception-weights", "FID needs the package torchvision, in the version for this torch."
             ) from error
-        missing["FID"] = "FID was not measured: it needs the package torchvision and its Inception weights."
+        missing["FID"] = (
+            "FID was not measured: it needs the package torchvision, for this torch, and its Inception weights."
+        )
         return None
     name = str(Inception_V3_Weights.IMAGENET1K_V1.url).rpartition("/")[2]
     path = given or cached_weights(name)
