@@ -52,6 +52,17 @@ def story():
         yield fresh()
         note(name)
         stage.picture(name)
+    # Under AgX the Rendered view keeps the look that the scene asks to keep.
+    scene.view_settings.view_transform, scene.neural_avatar_render.keep_look = "AgX", True
+    stage.shade("RENDERED")
+    yield fresh()
+    yield lambda: stage.module("addon.viewport").all_views()[0].wish.style.table is not None
+    yield stage.finished
+    yield fresh()
+    note("kept")
+    stage.picture("kept")
+    scene.view_settings.view_transform, scene.neural_avatar_render.keep_look = "Standard", False
+    stage.shade("SOLID")
     bpy.ops.mesh.primitive_cube_add(size=0.3, location=(0.03, -0.8, 1.05))
     front = bpy.context.object
     bpy.ops.mesh.primitive_cube_add(size=1.2, location=(0.0, 1.2, 0.6))
