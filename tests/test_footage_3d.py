@@ -185,6 +185,21 @@ def test_cameras_out_of_step_are_found() -> None:
     assert millimetres(result.motion.joints[rows], aligned, result.motion.confidence[rows]).mean() < 10
 
 
+def test_few_frames_tell_the_step_coarsely_which_is_said() -> None:
+    truth = person(240, 60.0)
+    whole = [filmed(truth[3:] if i == 2 else truth, camera, 1.0, i, 60.0) for i, camera in enumerate(RING)]
+
+    def notes(every: int, **options: bool) -> str:
+        used = [
+            replace(d, points=d.points[::every], confidence=d.confidence[::every], times=d.times[::every], world=None)
+            for d in whole
+        ]
+        return " ".join(reconstruct(used, RING, MultiviewOptions(refine=False, **options)).notes)
+
+    assert "10 frames a second" in notes(6) and "50 ms" in notes(6) and "--every" in notes(6)
+    assert "into step" not in notes(2) and "into step" not in notes(6, synchronise=False)
+
+
 def test_a_person_who_stands_still_tells_no_offset() -> None:
     found = films(np.repeat(person(1), 60, 0))
     assert reconstruct(found, RING, MultiviewOptions(refine=False)).offsets == (0, 0, 0, 0)

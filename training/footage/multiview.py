@@ -29,6 +29,8 @@ _BODY = len(BODY_JOINTS)
 _TRUNK = [INDEX[name] for name in REQUIRED_JOINTS]
 #: Metres by which a bone may differ from its median length, one standard deviation: a mild prior.
 _BONE_SIGMA = 0.01
+#: Frames a second below which half a frame out of step shows in moving hands.
+_COARSE = 20.0
 #: m/s², one standard deviation: hands of dancers reach some 50. It tells at film rates, and hardly under ten a second.
 _ACCELERATION = 30.0
 
@@ -118,6 +120,11 @@ def reconstruct(
         ", ".join(d.source for d in detections),
     )
     rate = frame_rate(times)
+    if options.synchronise and 0 < rate < _COARSE:
+        world_notes += (
+            f"The cameras were brought into step at {rate:.3g} frames a second, which tells it to about "
+            f"{500 / rate:.0f} ms; unless they started together, use more frames (--every, --fps).",
+        )
     result = Reconstruction(
         motion,
         fitted,
