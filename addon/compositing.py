@@ -8,6 +8,7 @@ hand. Only the first scene writes files.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", 
 TOLERANCE = 0.06
 #: Custom property of a scene: the engine that it had before it became a set.
 _ENGINE_BEFORE = "neural_avatar_engine_before"
+#: Custom property of a scene of avatars: the full names of the objects that it has from the set's scene.
+_LINKED = "neural_avatar_linked"
 
 #: What the scene of the avatars takes from the scene of the set.
 _SCENE = ("camera", "frame_start", "frame_end", "frame_step")
@@ -61,10 +64,15 @@ def follow(scene: Any, people: Any) -> None:
     if scene.camera is not None:
         wanted.add(scene.camera)
     there = set(people.collection.objects)
+    # What a user has put there stays: it may be nowhere else.
+    ours = set(json.loads(people.get(_LINKED, "[]")))
     for obj in there - wanted:
-        people.collection.objects.unlink(obj)
+        if obj.name_full in ours:
+            people.collection.objects.unlink(obj)
     for obj in sorted(wanted - there, key=lambda o: o.name):
         people.collection.objects.link(obj)
+    if (linked := json.dumps(sorted(obj.name_full for obj in wanted))) != people.get(_LINKED):
+        people[_LINKED] = linked
 
 
 def _put(target: Any, name: str, value: Any) -> None:
@@ -194,6 +202,9 @@ class NEURAL_AVATAR_OT_remove_compositing(bpy.types.Operator):
         if people is not None and not any(scene_of_avatars(other) == people for other in bpy.data.scenes):
             if context.window is not None and context.window.scene == people:
                 context.window.scene = scene
+            for obj in people.collection.all_objects:
+                if len(obj.users_scene) == 1:  # a user has put it there
+                    scene.collection.objects.link(obj)
             bpy.data.scenes.remove(people)
         return {"FINISHED"}
 
@@ -232,7 +243,7 @@ def draw_setup(layout: Any, scene: Any) -> None:
 def before_render(scene: Any, *_: object) -> None:
     """Frame range, camera and the rest may have changed since; at each frame, as markers change the camera."""
     people = scene_of_avatars(scene)
-    if people is not None:
+    if people is not None and people.is_editable:
         follow(scene, people)
 
 
@@ -258,4 +269,6 @@ def register() -> None:
 def unregister() -> None:
     """Listen no more."""
     for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).remove(handler)
+        listening = getattr(bpy.app.handlers, name)
+        if handler in listening:
+            listening.remove(handler)

@@ -104,6 +104,19 @@ bpy.data.scenes.remove(people)
 bpy.ops.neural_avatar.setup_compositing()
 save(out / "mended.exr")
 
+# What a user puts into the scene of the avatars stays; what leaves the set leaves that scene too.
+people = compositing.scene_of_avatars(scene)
+mine, guest = bpy.data.objects.new("Mine", None), person.copy()
+people.collection.objects.link(mine), scene.collection.objects.link(guest)
+compositing.before_save()
+guest.name = "Renamed"
+compositing.before_save()
+there = sorted(o.name for o in people.collection.objects)
+scene.collection.objects.unlink(guest)
+compositing.before_save()
+facts["guests"] = [there, sorted(o.name for o in people.collection.objects)]
+facts["person"] = person.name
+
 # An animation in the user's scene: only it writes.
 scene.frame_start, scene.frame_end = 1, 2
 scene.render.filepath = str(out / "film_")
@@ -112,6 +125,8 @@ bpy.ops.render.render(animation=True)
 # Take it back.
 bpy.ops.neural_avatar.remove_compositing()
 facts["removed"] = [compositor.tree_of(scene) is None, len(bpy.data.scenes), len(bpy.data.node_groups)]
+facts["mine"] = [s.name for s in mine.users_scene] == [scene.name]
+bpy.data.objects.remove(mine)
 save(out / "removed.exr")
 
 # A user's own tree keeps its nodes: blue is turned off, before and after.
