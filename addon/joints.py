@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def rest_joints(
     Raises BackendError 'joints-unmapped'.
     """
     fitted = _fitted(obj, header)
-    rest = _rest_bones(obj)
+    rest = _as_bones(*_rest(obj))
     joints = fitted.pose(np.array([rest[name].matrix for name in fitted.bones]))
     return joints, fitted.confidence, tuple(None if i < 0 else fitted.bones[i] for i in fitted.carrier)
 
@@ -77,17 +78,36 @@ def _fitted(obj: Any, header: AvatarHeader) -> rig.Rig:
     rows = rows_of(obj)
     if missing := unmapped(obj, rows):
         raise BackendError("joints-unmapped", mapping.refusal(obj.name, missing))
-    return rig.fit(rows, _rest_bones(obj), np.asarray(header.rest_joints), np.asarray(header.rest_confidence))
+    return _fit(
+        rows, *_rest(obj), np.float32(header.rest_joints).tobytes(), np.float32(header.rest_confidence).tobytes()
+    )
 
 
-def _rest_bones(obj: Any) -> dict[str, rig.RestBone]:
+@lru_cache(maxsize=32)
+def _fit(
+    rows: tuple[mapping.Row, ...], names: tuple[str, ...], matrices: bytes, lengths: bytes, rest: bytes, known: bytes
+) -> rig.Rig:
+    """A rig at rest changes seldom, and to fit it costs most of what reading a pose costs: it is fitted once."""
+    template = np.frombuffer(rest, np.float32).reshape(-1, 3).astype(np.float64)
+    fitted = rig.fit(rows, _as_bones(names, matrices, lengths), template, np.frombuffer(known, np.float32))
+    fitted.confidence.setflags(write=False)  # every frame's
+    return fitted
+
+
+def _rest(obj: Any) -> tuple[tuple[str, ...], bytes, bytes]:
+    """Names of the bones, their matrices at rest as Blender stores them, and their lengths."""
     bones = obj.data.bones
     matrices, lengths = np.empty(16 * len(bones), np.float32), np.empty(len(bones), np.float32)
     bones.foreach_get("matrix_local", matrices)
     bones.foreach_get("length", lengths)
+    return tuple(bone_names(obj)), matrices.tobytes(), lengths.tobytes()
+
+
+def _as_bones(names: Sequence[str], matrices: bytes, lengths: bytes) -> dict[str, rig.RestBone]:
     # Blender stores matrices by columns.
-    columns = matrices.reshape(-1, 4, 4).transpose(0, 2, 1).astype(np.float64)
-    return {b.name: rig.RestBone(m, float(n)) for b, m, n in zip(bones, columns, lengths, strict=True)}
+    columns = np.frombuffer(matrices, np.float32).reshape(-1, 4, 4).transpose(0, 2, 1).astype(np.float64)
+    each = zip(names, columns, np.frombuffer(lengths, np.float32), strict=True)
+    return {name: rig.RestBone(matrix, float(length)) for name, matrix, length in each}
 
 
 def _pose_matrices(obj: Any, names: Sequence[str]) -> npt.NDArray[np.float64]:

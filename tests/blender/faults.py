@@ -38,6 +38,26 @@ for _ in range(3):
 viewport.scene.avatar_instances = whole
 harness.tell(codes=codes, asked=len(asked), logged="in broken" in session.log_path().read_text("utf-8"))
 
+# A rig is fitted once, and again when its mapping or its bones have changed.
+from neural_avatar.addon import scene as scenes  # noqa: E402
+
+
+def joints() -> bytes:
+    return scenes.avatar_instances(bpy.context.evaluated_depsgraph_get())[0].joints.tobytes()
+
+
+seen = [joints(), joints()]
+row = person.neural_avatar.rows["LKnee"]
+row.offset = (0.1, 0.0, 0.0)
+seen.append(joints())
+row.offset = (0.0, 0.0, 0.0)
+bpy.ops.object.mode_set(mode="EDIT")
+for bone in person.data.edit_bones:
+    bone.tail.x += 0.01
+bpy.ops.object.mode_set(mode="OBJECT")
+seen.append(joints())
+harness.tell(fits=[seen[0] == seen[1], len(set(seen))])
+
 # The views of a file are forgotten also where nobody says any more which Python is to be used.
 session.session().wait_until_ready()
 viewport._state.views[1] = viewport.Viewed("view", Preview(lambda request: None, viewport.cache))
