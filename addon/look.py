@@ -137,7 +137,8 @@ def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32
     name = scene.name
 
     def make() -> None:
-        awaited, found = key in _awaited, bpy.data.scenes.get(name)
+        awaited = key in _awaited
+        found: Any = bpy.data.scenes.get(name)
         _awaited.discard(key)
         if not awaited or found is None:  # the add-on or the scene is gone
             return
