@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from neural_avatar.addon import locks
-from neural_avatar.addon.setup import build, home, machine, pythons, report, runner, selftest
+from neural_avatar.addon.setup import build, home, machine, programs, pythons, report, runner, selftest
 from neural_avatar.addon.setup.job import Job
 from neural_avatar.neural_backend.interface.messages import BackendError
 
@@ -416,6 +416,19 @@ def test_a_python_is_found_or_asked_for(tmp_path: Path, monkeypatch: pytest.Monk
     assert pythons.find().brings_python
     with pytest.raises(BackendError):
         pythons.find(download=False)
+
+
+def test_programs_of_the_present_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows starts a double-clicked blend file in its folder, and looks for programs there first."""
+    (tmp_path / "stranger").mkdir(), (tmp_path / "mine").mkdir()
+    for folder in ("stranger", "mine"):
+        (tmp_path / folder / "uv").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "uv").chmod(0o755)
+    monkeypatch.chdir(tmp_path / "stranger")
+    monkeypatch.setenv("PATH", os.pathsep.join((".", "", str(tmp_path / "mine"))))
+    assert programs.find("uv") == str(tmp_path / "mine" / "uv")
+    monkeypatch.setenv("PATH", os.pathsep.join((".", "")))
+    assert programs.find("uv") == ""
 
 
 @pytest.mark.skipif(not shutil.which("uv"), reason="UV MISSING: the way through uv is not tested")

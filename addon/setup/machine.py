@@ -6,10 +6,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from . import programs
 
 #: The vendor's address of PyTorch's builds. The variable, or the preferences, name another one: a mirror or a folder.
 TORCH_INDEX = "https://download.pytorch.org/whl"
@@ -122,8 +123,8 @@ def _nvidia() -> tuple[tuple[str, ...], int, float]:
 
 def _said(command: list[str]) -> str:
     """What a program prints, '' where there is none or it fails."""
-    program = shutil.which(command[0])
-    if program is None:
+    program = programs.find(command[0])
+    if not program:
         return ""
     flags = int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ...neural_backend.interface.launch import clean_environment
 from ...neural_backend.interface.messages import BackendError
+from . import programs
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 #: What uv is asked to bring where the machine has none.
@@ -54,7 +54,7 @@ def find(blender_python: str = "", download: bool = True) -> Base:
     blender_python: Blender's own, the last resort, as it goes with every update of Blender. download: may uv bring a
     Python? Raises BackendError 'setup-no-python'.
     """
-    uv = shutil.which("uv") or ""
+    uv = programs.find("uv")
     seen: list[str] = []
     for source, command in _candidates(uv, blender_python):
         facts = probe(command)
@@ -106,7 +106,7 @@ def _candidates(uv: str, blender_python: str) -> Iterator[tuple[str, list[str]]]
         yield "Python found by uv", [found]
     names = [f"3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
     if sys.platform == "win32":
-        if launcher := shutil.which("py"):
+        if launcher := programs.find("py"):
             yield from (("Python of the py launcher", [launcher, f"-{name}"]) for name in names)
     elif sys.platform == "darwin":
         frameworks = Path("/Library/Frameworks/Python.framework/Versions")
@@ -116,7 +116,7 @@ def _candidates(uv: str, blender_python: str) -> Iterator[tuple[str, list[str]]]
             yield from (("the system's Python", [os.fspath(p)]) for p in paths if p.exists())
     for name in (*(f"python{name}" for name in names), "python3", "python"):
         # Windows' own stub opens the Microsoft Store instead of running anything.
-        if (found := shutil.which(name)) and "WindowsApps" not in found:
+        if (found := programs.find(name)) and "WindowsApps" not in found:
             yield "the system's Python", [found]
     if blender_python:
         yield "Blender's own Python", [blender_python]

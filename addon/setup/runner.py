@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ...neural_backend.interface.launch import clean_environment
 from ...neural_backend.interface.messages import BackendError
+from . import programs
 
 #: A user's settings for pip that would send packages past the environment.
 _MISLEADING = (
@@ -158,7 +159,11 @@ def _read(child: subprocess.Popen[bytes], tail: deque[str], log: Callable[[str],
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End a program and all that it has started."""
     if sys.platform == "win32":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(child.pid)], capture_output=True, check=False)
+        flags = int(getattr(subprocess, "CREATE_NO_WINDOW", 0))
+        command = [programs.find("taskkill"), "/F", "/T", "/PID", str(child.pid)]
+        with contextlib.suppress(OSError):
+            subprocess.run(command, capture_output=True, check=False, creationflags=flags)
+        child.kill()
     else:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
