@@ -277,6 +277,15 @@ def test_a_killed_run_goes_on(stop: str, shoot: Path, made: Path, tmp_path: Path
     assert_same(output, made)
 
 
+def test_pictures_are_played_at_the_rate_that_is_said(shoot: Path, tmp_path: Path) -> None:
+    for more, rate in (((), 30), (("--rate", 5), 5)):
+        output = tmp_path / f"at{rate}"
+        said = run(arguments(shoot, output, "--every", 10, "--no-sync", *more))
+        assert ("30 a second are assumed" in said) == (not more)
+        with np.load(output / "joints.npz") as joints:
+            np.testing.assert_allclose(np.diff(joints["times"]), 10 / rate)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX halts a process")
 def test_two_runs_do_not_share_a_folder(shoot: Path, made: Path, tmp_path: Path) -> None:
     output = tmp_path / "person"
@@ -532,6 +541,7 @@ def test_options_that_cannot_be(more: tuple[str, ...], words: str, shoot: Path, 
         (("--cutoff", "inf"), "--cutoff"),
         (("--fps", "nan"), "--fps"),
         (("--start", "nan"), "--start"),
+        (("--rate", "0"), "--rate"),
         (("--focal", "900"), "--focal is for one camera"),
         (("--lift", "mine.lift"), "--lift is for one camera"),
     ],

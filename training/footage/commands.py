@@ -62,6 +62,9 @@ def _choice_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--end", type=float, metavar="S", help="leave out what is after this second")
     group.add_argument("--every", type=int, default=1, metavar="N", help="use every N-th frame only (default: 1)")
     group.add_argument("--fps", type=float, default=0.0, metavar="N", help="use so many frames a second (default: all)")
+    group.add_argument(
+        "--rate", type=float, metavar="N", help="folders of pictures: how many a second were taken (default: 30)"
+    )
     group.add_argument("--person", type=int, metavar="N", help="whom to follow: 1 the largest, 2 the next (default: 1)")
 
 
@@ -139,7 +142,7 @@ def _footage(options: argparse.Namespace) -> int:
     from .selection import Choice
 
     names = (
-        "calibration", "poses", "masks", "person", "crop", "holdout", "up", "focal", "height", "cutoff", "sync",
+        "calibration", "poses", "masks", "person", "rate", "crop", "holdout", "up", "focal", "height", "cutoff", "sync",
         "refine", "lift", "grabcut", "deeplab", "pose_size", "credit", "overwrite", "restart", "keep",
     )  # fmt: skip
     return make_dataset(FootageOptions(

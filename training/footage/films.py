@@ -39,7 +39,7 @@ def open_films(options: FootageOptions, voice: Voice) -> list[Film]:
     """
     films = []
     for path in options.videos:
-        source = open_source(path)
+        source = open_source(path, options.rate)
         chosen, notes = select(source, options.choice)
         for note in notes:
             voice.say(note)

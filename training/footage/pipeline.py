@@ -42,6 +42,7 @@ class FootageOptions:
     poses: Path | None = None
     masks: Path | None = None
     person: int | None = None
+    rate: float | None = None
     choice: Choice = field(default_factory=Choice)
     crop: int = 512
     heldout: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class FootageOptions:
             (not 0 <= self.holdout < 1, "--holdout is a share and must lie in 0..1, below 1"),
             (self.choice.every < 1, "--every must be 1 or more"),
             (not 0 <= self.choice.fps < math.inf, "--fps must be a number, and not negative"),
+            (self.rate is not None and not 0 < self.rate <= 10000, "--rate must be a number above 0"),
             (not all(map(math.isfinite, times)), "--start and --end must be numbers of seconds"),
             (self.person is not None and self.person < 1, "--person counts from 1, the largest"),
             (not 0 <= self.focal < math.inf, "--focal must be a number, and not negative"),
@@ -153,7 +155,7 @@ def _keys(options: FootageOptions, films: list[Film]) -> dict[str, dict[str, Any
     return {
         "decode": {
             "inputs": {film.name: film.fingerprint for film in films}, "start": choice.start, "end": choice.end,
-            "every": choice.every, "fps": choice.fps,
+            "every": choice.every, "fps": choice.fps, "rate": options.rate,
         },
         "pose": {"poses": of(options.poses), "person": options.person, "pose-size": options.pose_size},
         "masks": {"masks": of(options.masks), "grabcut": options.grabcut, "deeplab": _deeplab(options.deeplab)},

@@ -92,9 +92,10 @@ class Source(ABC):
         self.lost.update(range(start, stop))
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, rate: float | None = None) -> Source:
     """Open a video file, a folder of pictures, or a pattern such as ``shots/*.png``.
 
+    rate: pictures a second, for folders of pictures, which do not say; None for PICTURE_RATE.
     Videos are read with PyAV; where it is missing or refuses the file, with OpenCV. Rotation in the file is applied.
     Raises BackendError 'video-missing', 'video-unreadable' (damaged, or not a video), 'video-empty' (no frames, or
     only sound).
@@ -109,16 +110,16 @@ def open_source(path: str | Path) -> Source:
             raise BackendError(
                 "video-empty", f"The folder {path} holds no pictures (PNG, JPEG, WebP, TIFF); give one that does."
             )
-        return PictureSource(path, sorted(pictures, key=natural))
+        return PictureSource(path, sorted(pictures, key=natural), rate)
     if not path.exists() and glob.has_magic(text):
         pictures = [p for p in map(Path, glob.glob(text)) if p.suffix.lower() in PICTURE_ENDINGS]
         if not pictures:
             raise BackendError("video-missing", f"No picture matches {text}; check the pattern.")
-        return PictureSource(path.parent, sorted(pictures, key=natural))
+        return PictureSource(path.parent, sorted(pictures, key=natural), rate)
     if not path.exists():
         raise BackendError("video-missing", f"There is no file {path}; check the name.")
     if path.suffix.lower() in PICTURE_ENDINGS:
-        return PictureSource(path, [path])
+        return PictureSource(path, [path], rate)
     return _open_video(path)
 
 

@@ -18,9 +18,14 @@ from .video import PICTURE_RATE, Bytes, Frame, Source, opaque
 class PictureSource(Source):
     """Pictures of one size, one per frame. An alpha channel is kept as the frames' alpha."""
 
-    def __init__(self, path: Path, pictures: Sequence[Path]) -> None:
+    def __init__(self, path: Path, pictures: Sequence[Path], rate: float | None = None) -> None:
         first = _decode(pictures[0])
-        super().__init__(path, first.shape[1], first.shape[0], np.arange(len(pictures)) / PICTURE_RATE)
+        super().__init__(path, first.shape[1], first.shape[0], np.arange(len(pictures)) / (rate or PICTURE_RATE))
+        if rate is None and len(pictures) > 1:
+            self._warnings.append(
+                f"{path} holds pictures, which do not say how fast they were taken: {PICTURE_RATE:g} a second are "
+                "assumed; --rate says otherwise."
+            )
         self.pictures = tuple(pictures)
         alpha = _split(first)[1]
         self.has_alpha = alpha is not None and not opaque(alpha)
