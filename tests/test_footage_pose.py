@@ -6,15 +6,21 @@ The films are composed from pictures of the rendered person, so that the true ma
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
 import socket
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.neural_backend.interface.skeleton import FACE, INDEX, LEFT_HAND, RIGHT_HAND
@@ -345,11 +351,61 @@ def test_a_damaged_segmentation_is_told(
     assert caught.value.code == "masks-missing"
 
 
-def test_a_pickle_of_masks_is_not_opened(film: tuple[Path, list[np.ndarray]], tmp_path: Path) -> None:
-    (tmp_path / "dump.pkl").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(BackendError, match=r"dump\.pkl is a pickle.*PNG") as caught:
+class _Trap:
+    """A pickle that would run a program."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch sprung",)
+
+
+def test_a_pickle_that_is_not_denseposes_is_not_opened(
+    film: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dump.pkl").write_bytes(pickle.dumps(_Trap()))
+    with pytest.raises(BackendError, match=r"dump\.pkl.*not DensePose's.*apply_net") as caught:
         make_masks(open_source(film[0]), _nothing(18), tmp_path / "out", MaskOptions(given=tmp_path / "dump.pkl"))
-    assert caught.value.code == "masks-missing"
+    assert caught.value.code == "densepose-corrupt" and not (tmp_path / "sprung").exists()
+
+
+def test_denseposes_parts_are_masks(
+    film: tuple[Path, list[np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As IUV pictures, one for each frame; and as a dump that counts from 1 and leaves out who was not found."""
+    source, truth = open_source(film[0]), [mask > 0.5 for mask in film[1]]
+    rng = np.random.default_rng(0)
+    entries = []
+    structures = types.ModuleType("densepose.structures.chart_result")
+    structures.DensePoseChartResult = type(  # type: ignore[attr-defined]
+        "DensePoseChartResult", (), {"__module__": "densepose.structures.chart_result"}
+    )
+    for name in ("densepose", "densepose.structures"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, structures.__name__, structures)
+    (tmp_path / "iuv").mkdir()
+    for i, person in enumerate(truth):
+        iuv = rng.integers(1, 255, (*person.shape, 3)).astype(np.uint8)
+        iuv[..., 0] = rng.integers(1, 25, person.shape)
+        iuv[~person] = 0
+        cv2.imwrite(str(tmp_path / "iuv" / f"frame_{i:03d}_IUV.png"), iuv)
+        result = structures.DensePoseChartResult()  # type: ignore[attr-defined]
+        result.labels = torch.from_numpy(iuv[..., 0].astype(np.int64))
+        result.uv = torch.zeros(2, *person.shape)
+        box = torch.tensor([[0.0, 0, person.shape[1], person.shape[0]]])
+        entry = {
+            "file_name": f"{i + 1:03d}.jpg",
+            "scores": torch.ones(1),
+            "pred_boxes_XYXY": box,
+            "pred_densepose": [result],
+        }
+        entries.append(entry if i != 4 else {"file_name": "005.jpg", "scores": torch.zeros(0)})
+    torch.save(entries, tmp_path / "dump.pkl")
+    for given, lost in (("iuv", -1), ("dump.pkl", 4)):
+        out = tmp_path / f"out_{given}"
+        make_masks(source, _nothing(18), out, MaskOptions(given=tmp_path / given))
+        for i, person in enumerate(truth):
+            alpha = read_alpha(out, i, source.width, source.height)
+            assert ((alpha > 127) == (person if i != lost else np.zeros_like(person))).mean() > 0.995, (given, i)
 
 
 class _Gappy:

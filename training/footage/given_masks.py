@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Masks that the user has: a folder of PNGs, one for each frame (or a folder of such for each camera), or a video."""
+"""Masks that the user has: a folder of PNGs, one for each frame (or a folder of such for each camera), a video, or
+DensePose's results, whose parts are the person."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import cv2
 import numpy as np
 
 from ...neural_backend.interface.messages import BackendError
+from .readers.densepose import Surface, read_densepose
 from .video import PICTURE_ENDINGS, Bytes, Source, natural, open_source
 from .video_pictures import read_grey
 
-_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npy", ".npz")
+_DUMPS = (".pkl", ".pickle", ".pt", ".pth")
 
 
 class GivenMasks:
@@ -28,13 +30,20 @@ class GivenMasks:
         self._source = source
         self._path = path = _own(path, names)
         self._files: list[Path] = []
-        if path.suffix.lower() in _PICKLES and path.is_file():
-            raise BackendError(
-                "masks-missing",
-                f"{path} is a pickle or the like, which can run programs and is not opened; give masks as a folder of "
-                "PNG, or as a video.",
-            )
-        if path.is_dir():
+        self._parts: dict[int, Surface] | None = None
+        if path.suffix.lower() in _DUMPS and path.is_file():
+            self._parts = dict(read_densepose(path))
+            # Films are cut into pictures that count from 0 or from 1.
+            first = int(0 not in self._parts and len(source) in self._parts)
+            self._parts = {number - first: parts for number, parts in self._parts.items()}
+            if not any(0 <= number < len(source) for number in self._parts):
+                raise BackendError(
+                    "masks-count",
+                    f"{path} names no picture of {source.path}: number the pictures that DensePose is given as the "
+                    "film's frames are, from 0 or from 1.",
+                )
+            count = len(source)
+        elif path.is_dir():
             self._files = sorted(
                 (p for p in path.iterdir() if p.suffix.lower() in PICTURE_ENDINGS and not p.name.startswith(".")),
                 key=natural,
@@ -64,16 +73,22 @@ class GivenMasks:
 
     def read(self, start: int = 0) -> Iterator[tuple[int, Bytes]]:
         """(index, mask) from a frame on, as they are. Raises BackendError 'masks-size'."""
-        if self._files:
+        if self._parts is not None:
+            width, height = self._source.width, self._source.height
+            for index in range(start, len(self._rows)):
+                found = self._parts.get(index)
+                labels = np.zeros((height, width), np.uint8) if found is None else found.full(width, height).labels
+                yield index, np.asarray(np.where(labels > 0, 255, 0), np.uint8)
+        elif self._files:
             for index in range(start, len(self._rows)):
                 file = self._files[self._rows[index]]
-                yield index, self._checked(read_grey(file), str(file))
-            return
-        row_of = {int(number): row for row, number in enumerate(self._rows)}
-        for number, rgb in self._video.frames(int(self._rows[start])):
-            if number in row_of:
-                grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-                yield row_of[number], self._checked(grey, f"in {self._path}")
+                yield index, self._checked(_mask(file), str(file))
+        else:
+            row_of = {int(number): row for row, number in enumerate(self._rows)}
+            for number, rgb in self._video.frames(int(self._rows[start])):
+                if number in row_of:
+                    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+                    yield row_of[number], self._checked(grey, f"in {self._path}")
 
     def _checked(self, mask: Bytes, name: str) -> Bytes:
         height, width = mask.shape
@@ -84,6 +99,19 @@ class GivenMasks:
                 f"{self._source.height} (upright); make the masks in the film's size.",
             )
         return mask
+
+
+def _mask(file: Path) -> Bytes:
+    """A mask of a file: DensePose's IUV pictures are told by their first channel, which holds parts of 0 to 24, and by
+    the others, which are not the same."""
+    data = np.fromfile(file, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if file.suffix.lower() == ".png" and data.size else None
+    if picture is not None and picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
+        person = picture[..., 0] > 0
+        coloured = bool((picture[..., 0] != picture[..., 1]).any() and (picture[..., 1] != picture[..., 2]).any())
+        if coloured and picture[..., 0].max() <= 24 and not picture[~person].any():
+            return np.asarray(np.where(person, 255, 0), np.uint8)
+    return read_grey(file)
 
 
 def _own(path: Path, names: Sequence[str]) -> Path:
