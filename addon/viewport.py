@@ -14,7 +14,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, draw, look, plate, scene, session
+from . import backdrop, draw, draw_bones, look, plate, scene, session
 from .overlay import any_avatar
 from .preview import Pending, Preview, as_error
 from .preview_picture import Box, Cache, Picture, Style, Wish, place
@@ -301,8 +301,14 @@ def _changed(*_: Any) -> None:
 
 
 @persistent  # type: ignore[untyped-decorator]
+def _edited(*_: Any) -> None:
+    _changed()
+    draw_bones.forget()
+
+
+@persistent  # type: ignore[untyped-decorator]
 def _loaded(*_: Any) -> None:
-    _state.generation += 1
+    _edited()
     forget()
 
 
@@ -312,13 +318,9 @@ def start() -> None:
     if _loaded in handlers.load_post:
         return
     _state.generation += 1
-    for listened in (
-        handlers.depsgraph_update_post,
-        handlers.frame_change_post,
-        handlers.undo_post,
-        handlers.redo_post,
-    ):
-        listened.append(_changed)
+    for listened in (handlers.depsgraph_update_post, handlers.undo_post, handlers.redo_post):
+        listened.append(_edited)
+    handlers.frame_change_post.append(_changed)
     handlers.load_post.append(_loaded)
 
 
@@ -327,13 +329,9 @@ def stop() -> None:
     handlers = bpy.app.handlers
     if _loaded not in handlers.load_post:
         return
-    for listened in (
-        handlers.depsgraph_update_post,
-        handlers.frame_change_post,
-        handlers.undo_post,
-        handlers.redo_post,
-    ):
-        listened.remove(_changed)
+    for listened in (handlers.depsgraph_update_post, handlers.undo_post, handlers.redo_post):
+        listened.remove(_edited)
+    handlers.frame_change_post.remove(_changed)
     handlers.load_post.remove(_loaded)
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
