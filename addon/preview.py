@@ -31,6 +31,9 @@ REST = 0.2
 LOOK = 1 / 90
 #: Seconds after which what failed by the backend's fault is tried again by itself.
 RETRY = 3.0
+#: Times in a row that the same thing is tried; then it takes a change or a click, or a broken Python would be started
+#: for ever.
+TRIES = 3
 #: Seconds after which a picture that does not come is given up; the backend may have to load PyTorch first.
 PATIENCE = 300.0
 #: Seconds over which the rate of pictures is counted.
@@ -78,7 +81,7 @@ class Preview:
         self._under_way: _UnderWay | None = None
         self._level = _FIRST_LEVEL
         self._failed_at = 0.0
-        self._failed_key = b""
+        self._failed_key, self._failures = b"", 0
         self._arrivals: deque[float] = deque(maxlen=240)
         self._counted: Picture | None = None
         self.picture: Picture | None = None
@@ -163,7 +166,7 @@ class Preview:
 
     def retry(self) -> None:
         """Forget an error: the next poll tries again."""
-        self.error = None
+        self.error, self._failures = None, 0
 
     def stop(self) -> None:
         """Give up what is under way."""
@@ -247,11 +250,12 @@ class Preview:
 
     def _fail(self, error: BackendError, wish: Wish) -> bool:
         known = self.error is not None and self.error.message == error.message
+        self._failures = self._failures + 1 if self._failed_key == wish.key else 1
         self.error, self._failed_at, self._failed_key = error, self._clock(), wish.key
         return not known
 
     def _may_mend(self) -> bool:
-        return self.error is not None and self.error.code.startswith(_MAY_MEND)
+        return self.error is not None and self._failures < TRIES and self.error.code.startswith(_MAY_MEND)
 
 
 def as_error(error: Exception) -> BackendError:

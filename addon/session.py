@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -39,6 +40,9 @@ class _Current:
 
 _current: _Current | None = None
 
+#: A render's thread and Blender's own may ask for the session at once: only one may make it.
+_making = threading.Lock()
+
 #: The log file of this Blender and the lock that makes it its own.
 _log: tuple[Path, IO[bytes] | None] | None = None
 
@@ -52,14 +56,16 @@ def session() -> BackendSession:
 
     global _current
     wanted = python(), device()
-    if _current is None or _current.wanted != wanted:
-        stop()
-        environment = {DEVICE_VARIABLE: wanted[1]}
-        backend = BackendSession(wanted[0], log_path(), environment=environment)
-        _current = _Current(wanted, backend, IdleWatch(lambda: backend.is_busy))
-    backend, chosen = _current.backend, preferences()
+    with _making:
+        if _current is None or _current.wanted != wanted:
+            stop()
+            environment = {DEVICE_VARIABLE: wanted[1]}
+            made = BackendSession(wanted[0], log_path(), environment=environment)
+            _current = _Current(wanted, made, IdleWatch(lambda: made.is_busy))
+        current = _current
+    backend, chosen = current.backend, preferences()
     # Not this module's stop(): what it forgets belongs to Blender's own thread.
-    _current.idle.touch(((60.0 * chosen.unload_minutes, backend.unload), (60.0 * chosen.stop_minutes, backend.stop)))
+    current.idle.touch(((60.0 * chosen.unload_minutes, backend.unload), (60.0 * chosen.stop_minutes, backend.stop)))
     return backend
 
 

@@ -45,7 +45,8 @@ class _Worker:
             [*command, *options, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
         self._inbox = inbox
-        threading.Thread(target=self._read, name=f"worker-{device}", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name=f"worker-{device}", daemon=True)
+        self._reader.start()
 
     def hand(self, indices: Sequence[int]) -> None:
         """Give frames to draw."""
@@ -69,6 +70,7 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(_PATIENCE)
 
     def _read(self) -> None:
         for line in cast(IO[str], self._process.stdout):
@@ -112,7 +114,7 @@ def render_on_devices(
                         f"No device is left; {left} frames are still to be drawn. The last one, {worker.device}: "
                         f"{worker.error or 'its process ended'}.",
                     )
-                say(f"Device {worker.device} is given up, the others go on: {worker.error or 'its process ended'}")
+                _give_up(worker, say)
             elif "error" in message:
                 code, worker.error = message["error"]
                 if code in _COMMON:
@@ -133,3 +135,15 @@ def render_on_devices(
             worker.close()
         for worker in workers:
             worker.end()
+    # One that failed while the others drew the last frames is told of, too.
+    while not inbox.empty():
+        worker, message = inbox.get()
+        if message is not None and "error" in message:
+            worker.error = message["error"][1]
+    for worker in workers:
+        if worker in living and worker.error:
+            _give_up(worker, say)
+
+
+def _give_up(worker: _Worker, say: Callable[[str], None]) -> None:
+    say(f"Device {worker.device} is given up, the others go on: {worker.error or 'its process ended'}")

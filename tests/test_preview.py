@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from neural_avatar.addon.preview import LEVELS, PATIENCE, REST, RETRY, Preview, State
+from neural_avatar.addon.preview import LEVELS, PATIENCE, REST, RETRY, TRIES, Preview, State
 from neural_avatar.addon.preview_picture import (
     Box,
     Cache,
@@ -197,6 +197,23 @@ def test_memory_is_bounded(desk: Desk) -> None:
         desk.answer() if desk.preview.is_busy else None
     assert 0 < desk.cache.size <= desk.cache.capacity and 1 <= len(desk.cache) <= 3
     assert desk.cache.get(wish(9).key) is not None and desk.cache.get(wish(0).key) is None
+
+
+def test_what_fails_again_and_again_is_left_alone_until_something_changes(desk: Desk) -> None:
+    desk.preview.look(wish())
+    for _ in range(TRIES):
+        desk.now += RETRY
+        desk.preview.poll()
+        desk.answer(error=BackendError("backend-start", "It does not start."))
+    assert len(desk.asked) == TRIES and desk.preview.wait_seconds() is None
+    desk.now += 100 * RETRY
+    desk.preview.poll()
+    assert len(desk.asked) == TRIES and desk.preview.error is not None
+    desk.preview.retry()
+    desk.preview.poll()
+    assert len(desk.asked) == TRIES + 1
+    desk.answer()
+    assert desk.preview.error is None
 
 
 def test_error_is_kept_and_tried_again_where_that_may_help(desk: Desk) -> None:
