@@ -139,6 +139,23 @@ def test_scene_hides_the_avatar_and_is_hidden_by_it(shown: tuple[Path, dict[str,
     assert large.sum() > 1000, "the large cube was to stand behind the body"
 
 
+def test_overlay_in_another_engines_rendered_view(tmp_path: Path, renderer: Renderer) -> None:
+    facts = run("eevee.py", tmp_path)
+    screen, alone = on_screen(tmp_path, "eevee", "eevee"), on_screen(tmp_path, "eevee_alone", "eevee")
+    color, alpha = expected(tmp_path, "eevee", renderer)
+    height = len(alpha)
+    x0, y0, x1, y1 = facts["front"]
+    inner = slice(int(height - y1) + 8, int(height - y0) - 8), slice(int(x0) + 8, int(x1) - 8)
+    hidden = np.zeros_like(alpha, bool)
+    hidden[inner] = alpha[inner] > 0.99
+    assert hidden.sum() > 300 and (np.abs(screen - alone)[hidden].max(-1) < 4 / 255).mean() > 0.95
+    outer = np.ones_like(alpha, bool)
+    outer[int(height - y1) - 8 : int(height - y0) + 8, int(x0) - 8 : int(x1) + 8] = False
+    shown = (alpha > 0.99) & outer
+    shown[int(height * 0.7) :] = False
+    assert shown.sum() > 1000 and (np.abs(screen - color)[shown].max(-1) < 8 / 255).mean() > 0.97
+
+
 def test_playback_survives_everything(tmp_path: Path) -> None:
     facts = run("playback.py", tmp_path)
     assert facts["first"] > 5 and facts["again"] == 0, "a second playback asks for nothing"

@@ -77,14 +77,7 @@ def story():
     yield
     stage.picture("set_alone")
     scene.neural_avatar_preview.show = True
-    from bpy_extras.view3d_utils import location_3d_to_region_2d
-
-    _, area, region = stage.window()
-    flat = [
-        location_3d_to_region_2d(region, area.spaces.active.region_3d, front.matrix_world @ v.co)
-        for v in front.data.vertices
-    ]
-    stage.tell(front=[min(p.x for p in flat), min(p.y for p in flat), max(p.x for p in flat), max(p.y for p in flat)])
+    stage.tell(front=stage.flat_box(front))
     for obj in [o for o in bpy.data.objects if o.type == "MESH"]:
         bpy.data.objects.remove(obj)
     with stage.override():
@@ -99,4 +92,5 @@ def story():
     stage.tell(words=[v.preview.state.value for v in stage.module("addon.viewport").all_views()])
 
 
-stage.play(story)
+if __name__ == "__main__":
+    stage.play(story)

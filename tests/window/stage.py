@@ -111,6 +111,16 @@ def region_place() -> list[int]:
     return [region.x, win.height - region.y - region.height, region.width, region.height]
 
 
+def flat_box(obj) -> list[float]:
+    """Where a mesh is seen in the 3D view: left, bottom, right, top in pixels of the region."""
+    from bpy_extras.view3d_utils import location_3d_to_region_2d
+
+    _, area, region = window()
+    data = area.spaces.active.region_3d
+    flat = [location_3d_to_region_2d(region, data, obj.matrix_world @ v.co) for v in obj.data.vertices]
+    return [min(p.x for p in flat), min(p.y for p in flat), max(p.x for p in flat), max(p.y for p in flat)]
+
+
 def finished() -> bool:
     """Have all views what they wish for?"""
     views = module("addon.viewport").all_views()
