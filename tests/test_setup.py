@@ -431,9 +431,13 @@ def test_programs_of_the_present_folder_are_not_run(tmp_path: Path, monkeypatch:
     assert programs.find("uv") == ""
 
 
-@pytest.mark.skipif(not shutil.which("uv"), reason="UV MISSING: the way through uv is not tested")
+#: From the tests' own environment, or the user's.
+UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv")
+
+
+@pytest.mark.skipif(not UV, reason="UV MISSING: the way through uv is not tested")
 def test_uv_makes_the_environment_where_it_is_present(tmp_path: Path, archive: Path) -> None:
-    assert make(plan(tmp_path, archive, uv=shutil.which("uv")), AVATAR).startswith("Ready")
+    assert make(plan(tmp_path, archive, uv=UV), AVATAR).startswith("Ready")
     assert "uv = " in (tmp_path / home.current(tmp_path).folder / "pyvenv.cfg").read_text()
 
 
