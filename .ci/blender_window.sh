@@ -61,14 +61,14 @@ system_folders() {
   done
 }
 
-# The mirror that apt already uses here.
+# The mirror that apt already uses here; nothing where that is no Debian, and debootstrap takes its own.
 mirror_of_apt() {
   local found
   found=$(awk '/^URIs:/ {print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
   [ -n "$found" ] || found=$(awk '$1 == "deb" {for (i = 2; i <= NF; i++) if ($i ~ /^https?:/) {print $i; exit}}' \
     /etc/apt/sources.list 2>/dev/null || true)
   case $found in *ubuntu*) found="" ;; esac
-  echo "${found:-http://deb.debian.org/debian}"
+  echo "$found"
 }
 
 # Makes the folder. A half-made one is made again: the marker comes last.
@@ -87,7 +87,9 @@ prepare() {
   local keys=()
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] &&
     keys=(--keyring=/usr/share/keyrings/debian-archive-keyring.gpg)
-  debootstrap --variant=minbase "${keys[@]}" "$suite" "$root" "$(mirror_of_apt)" >"$root.log" 2>&1 ||
+  local mirror
+  mirror=$(mirror_of_apt)
+  debootstrap --variant=minbase "${keys[@]}" "$suite" "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 ||
     skip "debootstrap failed, see $root.log"
   # No service is to start in there.
   printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
