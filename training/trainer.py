@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.messages import BackendError
-from . import losses
 from .batches import BatchSource
 from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
 from .initialise import body_tensors
 from .light import LightGains
+from .objective import Objective
 from .schedule import Budget, Stopwatch, learning_rate
 
 #: Textures learn this much faster than the network.
@@ -64,7 +64,7 @@ class Trainer:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
         self.facts: dict[str, Any] = {}
-        self._source, self._image_loss, self._fingerprint = source, image_loss, fingerprint
+        self._source, self._fingerprint = source, fingerprint
         self._device = avatar.proxy_params.device
         avatar.mixed_precision = config.precision == "mixed" or (
             config.precision == "auto" and bfloat16_pays(self._device)
@@ -72,6 +72,7 @@ class Trainer:
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
+        self._objective = Objective(config, avatar, image_loss, self.light)
         gains = list(self.light.parameters()) if self.light is not None else []
         groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE},
                   {"params": gains, "rate": config.lr}]  # fmt: skip
@@ -116,7 +117,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * scale
         self._optimizer.zero_grad(set_to_none=True)
-        terms = self._pretraining_terms() if self.pretraining else self._terms()
+        terms = self._terms()
         total = torch.stack(list(terms.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self._learned().values(), self.config.clip)
@@ -130,34 +131,10 @@ class Trainer:
         return {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
 
     def _terms(self) -> dict[str, Tensor]:
-        config, detail = self.config, self.detail
-        batch = self._source.batch(self.state.step, self.state.rollbacks, detail)
-        prediction = self.avatar(batch.joints, batch.confidence, batch.cameras, detail)
-        truth, maps, rgb = batch.truth, prediction.maps, prediction.rgb
-        if self.light is not None:
-            rgb = rgb * self.light(batch.which)
-        terms = {
-            "image": config.weight_image * losses.image_loss(self._image_loss, rgb, prediction.alpha, truth),
-            "mask": config.weight_mask * losses.mask_loss(prediction.mask_logits, truth.rgba[:, 3:], truth.valid),
-        }
-        if self.avatar.textures is not None:
-            terms["smooth"] = config.weight_smooth * losses.total_variation(self.avatar.textures)
-        if self.avatar.view_textures is not None:
-            terms["smooth"] = terms["smooth"] + config.weight_view * self.avatar.view_textures.square().mean()
-        if self.light is not None:
-            terms["light"] = self.light.penalty()
-        if maps.proxy is not None and maps.coordinates is not None:
-            stray = (maps.coordinates - maps.proxy.coordinates).square().mean()
-            terms["coordinates"] = config.weight_coordinates * stray
-        return terms
-
-    def _pretraining_terms(self) -> dict[str, Tensor]:
-        joints, confidence, cameras = self._source.poses(self.state.step, self.state.rollbacks)
-        target = self.avatar.proxy_maps(joints, confidence, cameras)
-        maps = self.avatar.maps(joints, confidence, cameras)
-        assert maps.coordinates is not None
-        parts, coordinates = losses.proxy_loss(maps.logits, maps.coordinates, target.part, target.visible)
-        return {"parts": parts, "coordinates": 5 * coordinates}
+        step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
+        if self.pretraining:
+            return self._objective.pretraining_terms(self._source, step, attempt)
+        return self._objective.terms(self._source.batch(step, attempt, detail), detail)
 
     def _update_mean(self, step: int) -> None:
         decay = min(self.config.ema, (1 + step) / (10 + step))
