@@ -207,7 +207,7 @@ class Avatar(nn.Module):
             return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale)
         if proxy is None:
             return BodyMaps(first, torch.sigmoid(second), None, None, scale)
-        coordinates = (proxy.coordinates + self.reach * torch.tanh(second)).clamp(0, 1)
+        coordinates = torch.addcmul(proxy.coordinates, self.reach, torch.tanh(second))
         return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale)
 
     def _proxy_input(

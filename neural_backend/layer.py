@@ -18,7 +18,7 @@ from .avatar import Avatar, BodyMaps
 from .interface.camera import Camera
 from .interface.messages import EMPTY_DEPTH
 from .interface.proxy import PART_COUNT
-from .textures import sample_dominant
+from .textures import KEPT_PARTS, sample_dominant
 
 _NO_DEPTH = 1e5
 #: Neighbours whose depths differ by more than this (body units) belong to different surfaces: depth is not blended
@@ -121,7 +121,7 @@ def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tenso
     alpha = torch.sigmoid(mask) * inside
     index = torch.nonzero(alpha.flatten() > 1 / 1024).squeeze(1)
     parts = _interpolated(torch.softmax(maps.logits[0, :-1], 0), u, v)
-    weights, which = parts.flatten(1)[:, index].topk(3, 0)
+    weights, which = parts.flatten(1)[:, index].topk(KEPT_PARTS, 0)
     row = torch.div(index, len(u), rounding_mode="floor")
     places = _gathered(maps.coordinates[0], which, u[index - row * len(u)], v[row])
     rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
