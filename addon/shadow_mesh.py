@@ -65,7 +65,7 @@ def build(
     faces: list[tuple[int, ...]] = []
     shares: list[tuple[slice, str, Array]] = []
     count = 0
-    for capsule in CAPSULES:
+    for capsule in filter(proxy.present, CAPSULES):
         origin, end, axes = (x[0, capsule.frame] for x in (frames.origin, frames.end, frames.axes))
         ring = _capsule(origin, end, axes, capsule.span, proxy.params[capsule.params], capsule.mirrored) * scale
         place = slice(count, count + len(ring))

@@ -169,7 +169,7 @@ def _pairs(
         behind = (depth + radius < 1e-3).all(2) & ~rays.orthographic[:, None]
         low, high = torch.minimum(low, size).long(), torch.minimum(high, size).long()
         extent = (high - low).clamp_min(0)
-        extent[behind] = 0
+        extent[behind | (radius <= 0).all(2)] = 0  # what has no radius is absent
         counts = (extent[..., 0] * extent[..., 1]).flatten()
         owner = torch.repeat_interleave(torch.arange(len(counts), device=x.device), counts)
         first = torch.cumsum(counts, 0) - counts

@@ -47,10 +47,14 @@ def front_camera(distance: float = 4.0, focal: float = 200.0, size: tuple[int, i
     return Camera(k, rotation, -rotation @ np.array([0.0, -distance, 0.85]), width, height)
 
 
+def make_avatar(proxy: ProxyGeometry | None = None) -> Avatar:
+    joints, confidence = standing()
+    return Avatar(AvatarConfig("static", SIZE, texture_size=16), *rest_pose(joints[None], confidence[None]), proxy)
+
+
 @pytest.fixture(scope="module")
 def avatar() -> Avatar:
-    joints, confidence = standing()
-    return Avatar(AvatarConfig("static", SIZE, texture_size=16), *rest_pose(joints[None], confidence[None]))
+    return make_avatar()
 
 
 def _maps(avatar: Avatar, camera: Camera, factor: float = 1.0) -> ProxyMaps:
@@ -82,8 +86,9 @@ def _marched_depth(avatar: Avatar, camera: Camera, u: float, v: float) -> float:
     return float(depth[inside.argmax()]) if inside.any() else float("inf")
 
 
-def test_depth_is_where_a_ray_enters_the_first_capsule(avatar: Avatar) -> None:
-    camera = front_camera()
+@pytest.mark.parametrize("hair", [True, False])
+def test_depth_is_where_a_ray_enters_the_first_capsule(hair: bool) -> None:
+    camera, avatar = front_camera(), make_avatar(default_proxy(hair))
     maps = _maps(avatar, camera)
     rng = np.random.default_rng(0)
     rows, columns = np.nonzero((maps.gap[0, 0].abs() > 1).numpy())
@@ -111,6 +116,17 @@ def test_every_part_shows_up_where_the_body_has_it(avatar: Avatar) -> None:
         ):
             (x, y), _ = camera.project(point)
             assert maps.part[0, int(y), int(x)] == part
+
+
+def test_what_is_absent_leaves_no_trace() -> None:
+    behind = replace(front_camera(), R=front_camera().R @ np.diag([-1.0, -1, 1]))
+    with_hair, without = (_maps(make_avatar(default_proxy(hair)), behind) for hair in (True, False))
+    # Hair has a place of its own on the texture of the back of the head: its lower half (rects of the capsules).
+    on_hair = [((m.part == 23) & (m.visible[:, 1] > 0.5)).sum().item() for m in (with_hair, without)]
+    assert on_hair[0] > 20 and on_hair[1] == 0
+    prior = [(m.logits[:, 22] > -8).sum().item() for m in (with_hair, without)]
+    assert prior[1] < prior[0]  # nor in the margin around it
+    assert ((without.part > 0) <= (with_hair.part > 0)).all()
 
 
 def test_maps_are_consistent(avatar: Avatar) -> None:

@@ -48,6 +48,7 @@ class TrainConfig:
     batch: int = _option(4, "pictures in each step")
     lr: float = _option(1e-3, "learning rate of the network; the textures' is twice that")
     proxy_steps: int = _option(200, "steps of fitting the proxy to the masks; 0 leaves the average build")
+    hair: bool = _option(True, "bodies of the proxy for hair that stands off the skull")
     pretrain: float = _option(
         0.3, "share of the budget that method textured spends on the proxy maps, in DensePose's place"
     )
@@ -123,12 +124,13 @@ class TrainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def differences(self, saved: dict[str, Any]) -> list[str]:
-        """Sentences on the fields in which a saved run differs, those left out that may change on resuming."""
-        own = self.as_dict()
+        """Sentences on the fields in which a saved run differs, those left out that may change on resuming. Fields that
+        the version which began it did not have, had what is their default now."""
+        own, saved = self.as_dict(), {**TrainConfig().as_dict(), **saved}
         return [
-            f"--{_flag(f.name)} was {saved.get(f.name)!r}, now {own[f.name]!r}"
+            f"--{_flag(f.name)} was {saved[f.name]!r}, now {own[f.name]!r}"
             for f in fields(self)
-            if not f.metadata.get("run") and saved.get(f.name) != own[f.name]
+            if not f.metadata.get("run") and saved[f.name] != own[f.name]
         ]
 
 

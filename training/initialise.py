@@ -14,7 +14,7 @@ from torch import Tensor
 from ..neural_backend.avatar import Avatar, AvatarConfig
 from ..neural_backend.avatar_file import load_avatar
 from ..neural_backend.interface.messages import BackendError
-from ..neural_backend.interface.proxy import ProxyGeometry
+from ..neural_backend.interface.proxy import ProxyGeometry, default_proxy
 from ..neural_backend.network import NARROW, PAPER, NetworkConfig
 from .batches import Shot, shots_of
 from .config import TrainConfig
@@ -50,7 +50,8 @@ def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
                 f"{config.init_from} was made by --method {other.config.method}, this run is {config.method}.",
             )
         network = other.config.network
-    avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence))
+    build = default_proxy(config.hair)
+    avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence), build)
     if other is not None and other.generator is not None and avatar.generator is not None:
         avatar.generator.load_state_dict(other.generator.state_dict())
     return avatar
@@ -71,7 +72,7 @@ def frame_views(avatar: Avatar, datasets: Sequence[Dataset], views: Sequence[Seq
 
 def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | None = None) -> ProxyFit:
     """Fit the proxy to the masks and give it to the avatar."""
-    fitted = fit_proxy(shots, avatar.rest_joints, avatar.rest_confidence, steps, progress)
+    fitted = fit_proxy(shots, avatar.rest_joints, avatar.rest_confidence, avatar.proxy, steps, progress)
     avatar.set_proxy(fitted.geometry)
     return fitted
 

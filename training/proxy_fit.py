@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..neural_backend.interface.body import BodyFrames, body_frames, body_scale
 from ..neural_backend.interface.camera import Camera
-from ..neural_backend.interface.proxy import DEFAULT_PARAMS, PARAM_NAMES, ProxyGeometry, default_proxy
+from ..neural_backend.interface.proxy import PARAM_NAMES, RADII, ProxyGeometry
 from ..neural_backend.proxy_maps import camera_rays, cast, frames_in_camera, pose_capsules
 from .batches import Shot
 
@@ -48,17 +48,17 @@ def choose(shots: Sequence[Shot], count: int) -> list[Shot]:
 
 
 def fit_proxy(
-    shots: Sequence[Shot], rest_joints: npt.ArrayLike, rest_confidence: npt.ArrayLike, steps: int = 200,
-    progress: Callable[[int, int], None] | None = None,
+    shots: Sequence[Shot], rest_joints: npt.ArrayLike, rest_confidence: npt.ArrayLike, average: ProxyGeometry,
+    steps: int = 200, progress: Callable[[int, int], None] | None = None,
 ) -> ProxyFit:  # fmt: skip
     """Fits the proxy to the masks of some of the shots.
 
-    rest_joints: (137, 3) metres; rest_confidence: (137,). Deterministic. The loss is the cross-entropy between the
-    mask and a sigmoid of the distance to the silhouette, plus a pull towards the average build where the masks say
-    nothing.
+    rest_joints: (137, 3) metres; rest_confidence: (137,). average: the build to begin with; what is absent from it
+    stays so. Deterministic. The loss is the cross-entropy between the mask and a sigmoid of the distance to the
+    silhouette, plus a pull towards the average build where the masks say nothing.
     """
     views = _views(choose(shots, PICTURES), np.asarray(rest_joints), np.asarray(rest_confidence))
-    start = torch.tensor(default_proxy().params, dtype=torch.float32)
+    start = torch.tensor(average.params, dtype=torch.float32)
     # Numbers differ in size: the descent sees each in units of what it may plausibly vary by.
     unit = torch.tensor([[0.02] * 6 + [0.015] * 2 + [0.15]]).repeat(len(start), 1)
     fingers = torch.tensor([name.startswith("finger") for name in PARAM_NAMES])
@@ -76,7 +76,7 @@ def fit_proxy(
             g["lr"] = 0.08 * (1 - step / steps) + 0.004
         first = step * group % len(views.cameras)
         index = [(first + i) % len(views.cameras) for i in range(min(group, len(views.cameras)))]
-        params = _bounded(start + moved * unit)
+        params = _bounded(start + moved * unit, start)
         gap = _gaps(views, index, params)
         loss = F.binary_cross_entropy_with_logits(-gap, views.masks[index], weight=views.valid[index])
         loss = loss + 2e-4 * (moved**2).mean()
@@ -85,14 +85,14 @@ def fit_proxy(
         optimiser.step()
         if progress:
             progress(step + 1, steps)
-    final = _bounded(start + moved.detach() * unit)
+    final = _bounded(start + moved.detach() * unit, start)
     return ProxyFit(ProxyGeometry(final.double().numpy()), before, _iou(views, final))
 
 
-def _bounded(params: Tensor) -> Tensor:
+def _bounded(params: Tensor, average: Tensor) -> Tensor:
     """Radii stay between 0.3 and 2.5 times the average build's, ratios between a half and two."""
-    average = torch.tensor(DEFAULT_PARAMS, dtype=torch.float32)
-    radii = torch.minimum(torch.maximum(params[:, 6:8], average[:, 6:8] * 0.3), average[:, 6:8] * 2.5)
+    usual = average[:, RADII]
+    radii = torch.minimum(torch.maximum(params[:, RADII], usual * 0.3), usual * 2.5)
     return torch.cat([params[:, :6], radii, params[:, 8:].clamp(0.5, 2.2)], 1)
 
 

@@ -51,13 +51,19 @@ class Capsule:
 #: Names of a capsule's fitted numbers: offsets of both ends (left, front, along) and radii in avatar metres, the
 #: ratio of the left-right radius to the front-back one.
 PARAMS: tuple[str, ...] = ("l0", "f0", "a0", "l1", "f1", "a1", "r0", "r1", "ratio")
+RADII = slice(6, 8)
 
 
 @dataclass(frozen=True)
 class ProxyGeometry:
-    """The numbers that fitting changes: params (P, 9) float, see PARAMS, in metres of the avatar's own body size."""
+    """The numbers that fitting changes: params (P, 9) float, see PARAMS, in metres of the avatar's own body size. A
+    capsule whose radii are 0 is absent."""
 
     params: npt.NDArray[np.float64]
+
+    def present(self, capsule: Capsule) -> bool:
+        """Whether a capsule is a part of this body."""
+        return bool((self.params[capsule.params, RADII] > 0).any())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the avatar file's header."""
@@ -106,6 +112,8 @@ _DEFAULTS: dict[str, tuple[float, float, float, tuple[float, float, float], tupl
     **{f"finger{f}1": (0.0095, 0.0075, 1.0, (0, 0, 0), (0, 0, 0)) for f in range(5)},
 }  # fmt: skip
 PARAM_NAMES: tuple[str, ...] = tuple(_DEFAULTS)
+#: The capsules for hair that stands off the skull.
+HAIR = ("hair", "locks")
 DEFAULT_PARAMS = np.array([[*o0, *o1, r0, r1, q] for r0, r1, q, o0, o1 in _DEFAULTS.values()], np.float64)
 
 
@@ -181,6 +189,10 @@ RESIDUAL_REACH[[2, 3]] = 0.04
 RESIDUAL_REACH[[4, 5, 22]] = 0.08
 
 
-def default_proxy() -> ProxyGeometry:
-    """The proxy of an adult of average build, before it is fitted to anybody's masks."""
-    return ProxyGeometry(DEFAULT_PARAMS.copy())
+def default_proxy(hair: bool = True) -> ProxyGeometry:
+    """The proxy of an adult of average build, before it is fitted to anybody's masks; without its hair where that is
+    not wanted."""
+    params = DEFAULT_PARAMS.copy()
+    if not hair:
+        params[[PARAM_NAMES.index(name) for name in HAIR], RADII] = 0
+    return ProxyGeometry(params)
