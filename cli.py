@@ -34,8 +34,17 @@ def main(argv: list[str] | None = None) -> int:
         if sentence is None or options.debug:
             traceback.print_exc()
         if sentence is not None:
-            print(f"neural-avatar: {sentence}", file=sys.stderr)
+            _tell(f"neural-avatar: {sentence}")
         return 1
+
+
+def _tell(sentence: str) -> None:
+    """Say it on a line of its own, also where a progress bar was being drawn."""
+    bars = sys.modules.get("tqdm")
+    if bars is None:
+        print(sentence, file=sys.stderr)
+    else:
+        bars.tqdm.write(sentence, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

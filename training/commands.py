@@ -83,6 +83,14 @@ def add_commands(subparsers: Any) -> None:
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     evaluate.set_defaults(run=_evaluate)
     add_study_commands(subparsers)
+    weights = subparsers.add_parser(
+        "weights",
+        help="download public weights for the perceptual loss, LPIPS and FID",
+        description="Without names: tell which of others' public weights are here, and where the others come from. "
+        "With names: download those into torch's cache, by their checksums. Nothing else ever downloads.",
+    )
+    weights.add_argument("names", nargs="*", metavar="NAME", help="vgg19, alexnet or inception")
+    weights.set_defaults(run=_weights)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -91,6 +99,12 @@ def _train(options: argparse.Namespace) -> int:
 
     labels = Labels(options.name, options.license, options.credit)
     return train(options.datasets, options.output, config, labels, options.restart)
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from .weights_command import weights_command
+
+    return weights_command(options.names)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -111,7 +111,10 @@ def _lpips_network(missing: dict[str, str]) -> nn.Module | None:
     path = cached_weights(name)
     if path is None or not intact(path):
         fault = "are not" if path is None else "are damaged"
-        missing["LPIPS"] = f"LPIPS was not measured: AlexNet's weights ({name}) {fault} in torch's cache."
+        missing["LPIPS"] = (
+            f"LPIPS was not measured: AlexNet's weights ({name}) {fault} in torch's cache; `neural-avatar weights "
+            "alexnet` downloads them."
+        )
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls torchvision in an older way
@@ -136,8 +139,8 @@ def _inception(given: Path | None, missing: dict[str, str]) -> nn.Module | None:
     if path is None or (given is None and not intact(path)):
         fault = "are not" if path is None else "are damaged"
         missing["FID"] = (
-            f"FID was not measured: Inception's weights ({name}) {fault} in torch's cache; --inception-weights FILE "
-            "gives them."
+            f"FID was not measured: Inception's weights ({name}) {fault} in torch's cache; `neural-avatar weights "
+            "inception` downloads them, --inception-weights FILE gives them."
         )
         return None
     network: Any = inception_v3(weights=None, init_weights=False, aux_logits=True, transform_input=False)

@@ -46,9 +46,11 @@ class Reporter:
         """Print a sentence without tearing a bar apart."""
         tqdm.write(sentence, file=sys.stderr)
 
-    def progress(self, title: str) -> Callable[[int, int], None]:
-        """A bar for a stage that reports (done, total)."""
-        bar: tqdm[None] = tqdm(desc=title, total=1, leave=False, mininterval=self._interval)
+    def progress(self, title: str, unit: str = "it") -> Callable[[int, int], None]:
+        """A bar for a stage that reports (done, total). unit: 'B' for bytes."""
+        bar: tqdm[None] = tqdm(
+            desc=title, total=1, leave=False, mininterval=self._interval, unit=unit, unit_scale=unit == "B"
+        )
 
         def report(done: int, total: int) -> None:
             bar.total = total

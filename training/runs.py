@@ -137,11 +137,12 @@ def make_image_loss(config: TrainConfig, begun: str = "") -> tuple[nn.Module, st
     if config.image_loss == "vgg" or begun.startswith(PerceptualImageLoss.name):
         why = ", with which this run began," if begun else ""
         raise BackendError(
-            "vgg-weights", f"VGG19's ImageNet weights{why} were not found; give them with --vgg-weights FILE."
+            "vgg-weights",
+            f"VGG19's ImageNet weights{why} were not found; `neural-avatar weights vgg19` downloads them, "
+            "or give them with --vgg-weights FILE.",
         )
-    reason = (
-        "" if config.image_loss == "fallback" else " (VGG19's weights were not found; --vgg-weights FILE gives them)"
-    )
+    reason = " (VGG19's weights were not found; `neural-avatar weights vgg19` downloads them)"
+    reason = "" if config.image_loss == "fallback" else reason
     return FallbackImageLoss(), begun or FallbackImageLoss.name + reason
 
 

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..neural_backend.interface.messages import BackendError
-from .weights import cached_weights, intact
+from .weights import KNOWN, cached_weights, intact
 
 #: Index in VGG19's ``features``, input and output channels of each convolution; activations lie between, a pooling
 #: before each index in POOL_BEFORE.
 _CONVOLUTIONS = ((0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256))
 _POOL_BEFORE = (5, 10)
-#: File name of the public ImageNet weights; the last part is the start of its SHA-256.
-WEIGHTS_NAME = "vgg19-dcbb9e9d.pth"
+#: File name of the public ImageNet weights.
+WEIGHTS_NAME = KNOWN["vgg19"].file
+#: VGG16's last convolution, and VGG19's, which VGG16 has not. The first layers of both are shaped alike.
+_LAST_OF_16, _LAST_OF_19 = "features.28.weight", "features.34.weight"
 
 
 class VggFeatures(nn.Module):
@@ -90,7 +92,9 @@ def find_vgg_weights(given: str) -> Path | None:
     cached = cached_weights(WEIGHTS_NAME)
     if cached is not None and not intact(cached):
         raise BackendError(
-            "vgg-weights", f"{cached} is damaged (its checksum is wrong); delete it, or give --vgg-weights."
+            "vgg-weights",
+            f"{cached} is damaged (its checksum is wrong); `neural-avatar weights vgg19` downloads it "
+            "anew, or give --vgg-weights FILE.",
         )
     return cached
 
@@ -106,4 +110,6 @@ def load_vgg(path: Path) -> VggFeatures:
         raise BackendError("vgg-weights", f"{path} cannot be read as VGG weights.", str(error)) from error
     if not isinstance(weights, dict):
         raise BackendError("vgg-weights", f"{path} holds no state dict; give the file {WEIGHTS_NAME}.")
+    if _LAST_OF_16 in weights and _LAST_OF_19 not in weights:
+        raise BackendError("vgg-weights", f"{path} holds VGG16's weights; give VGG19's, the file {WEIGHTS_NAME}.")
     return VggFeatures(weights)
