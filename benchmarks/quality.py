@@ -1,95 +1,74 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Likeness against the baselines: textured-proxy, the paper's Direct with and without skips, and no network at all.
+"""Likeness against the baselines: six methods, and Direct with skips, at equal CPU time on one thread.
 
-    python benchmarks/quality.py DATASET [--minutes 15] [--tune-minutes 3] [--jobs 2]
+    python benchmarks/quality.py DATASET [--only METHOD ...] [--seeds 0 1 2] [--rates FILE] [--jobs 2]
+    python benchmarks/quality.py DATASET --table
 
-Every method gets the same CPU minutes on one thread, crops, augmentation, optimiser and backbone. Its learning rate is
-picked
+Every method has the same CPU minutes, size, backbone, crops, augmentation and optimiser. Its learning rate is picked
 from the same three by short runs on a validation set carved out of the training data: one training clip seen by one
 training camera, neither of which those runs train on, and the held-out cameras are not even in the folder that they
-read. The figures are of the held-out cameras and the unseen dance (split test_far). Finished runs are kept in --work
-and not done again; interrupted ones resume. Writes results/quality.json, quality.md and quality.png.
+read. The figures are of the held-out cameras and the unseen dance (split test_far), means over three seeds.
+
+Everything may be done in several sittings: finished runs are kept in --work and not done again, interrupted ones
+resume, and the table is written from what there is and names what is not there yet. Writes results/quality.md,
+quality.json, quality_frames.csv (every frame of every run) and quality.jpg.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import os
-import runpy
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from run_tables import Means, figures_table, mean, meanings, off, strip, write_frames
+from training_runs import SEEDS, Run, Runner, Test, add_options
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
-
-RATES = (5e-4, 1e-3, 2e-3)
-METHODS: dict[str, tuple[str, ...]] = {
-    "direct (the paper's, no skips)": ("--method", "direct", "--no-skips"),
-    "direct with skips": ("--method", "direct", "--skips"),
-    "static (no network)": ("--method", "static"),
-    "textured-proxy": ("--method", "textured-proxy", "--skips"),
-}
-#: What the pictures show, left to right after the truth.
-SHOWN = ("direct (the paper's, no skips)", "static (no network)", "textured-proxy")
+#: The same for every method. Pictures of this size have the footage's own resolution, so there is nothing to refine.
+COMMON = ("--image-loss", "fallback", "--refine", "0")
 VALIDATION = "validation"
-METRICS = ("ssim_box", "psnr_box", "ssim", "psnr", "mask_iou", "sharpness_box")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run: its name in the work folder, the data, the method's options, learning rate and CPU minutes."""
+class Method:
+    """A row of the table. random: whether seeds, and the learning rate, change anything."""
 
-    name: str
-    data: Path
+    title: str
     options: tuple[str, ...]
-    rate: float
-    minutes: float
-    evaluate: tuple[str, ...]
+    random: bool = True
 
 
-def do(run: Run, work: Path, common: tuple[str, ...]) -> dict[str, Any]:
-    """Train and evaluate, unless that is done already; returns what `evaluate --json` wrote."""
-    avatar, result = work / f"{run.name}.avatar", work / f"{run.name}.json"
-    if not result.exists():
-        budget = ("--cpu-minutes", str(run.minutes))
-        command(
-            "train",
-            str(run.data),
-            "-o",
-            str(avatar),
-            "--lr",
-            str(run.rate),
-            *budget,
-            *run.options,
-            *common,
-            log=work / run.name,
-        )
-        command("evaluate", str(avatar), str(run.data), *run.evaluate, "--json", str(result), log=work / run.name)
-    loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
-    print(f"{run.name}: SSIM box {loaded['all']['ssim_box']:.4f}, PSNR box {loaded['all']['psnr_box']:.2f}", flush=True)
-    return loaded
+METHODS = {
+    "textured-proxy": Method("textured-proxy", ("--method", "textured-proxy", "--skips")),
+    "textured": Method("textured (the paper's way, with skips)", ("--method", "textured", "--skips")),
+    "direct": Method("direct (the paper's, no skips)", ("--method", "direct", "--no-skips")),
+    "direct-skips": Method("direct with skips", ("--method", "direct", "--skips")),
+    "direct-proxy": Method("direct-proxy", ("--method", "direct-proxy", "--skips")),
+    "v2v": Method("v2v", ("--method", "v2v", "--skips")),
+    "static": Method("static (no network)", ("--method", "static"), random=False),
+}
 
 
-def command(*arguments: str, log: Path) -> None:
-    """Run a `neural-avatar` command in a process of its own on one thread, its output appended to a log."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    path = log.with_suffix(".log")
-    with path.open("ab") as file:
-        done = subprocess.run(
-            [sys.executable, str(ROOT), *arguments], stdout=file, stderr=file, env=environment, check=False
-        )
-    if done.returncode:
-        raise SystemExit(f"`neural-avatar {' '.join(arguments)}` ended with {done.returncode}; see {path}")
+@dataclass(frozen=True)
+class Goal:
+    """textured-proxy ahead of another method in a figure, by at least a margin."""
+
+    other: str
+    figure: str
+    margin: float = 0.0
+
+
+GOALS = (
+    Goal("direct", "ssim_box", 0.08), Goal("direct-skips", "ssim_box", 0.06), Goal("direct-proxy", "ssim_box"),
+    Goal("direct-proxy", "sharpness_box"), Goal("v2v", "ssim_box"), Goal("v2v", "frechet_random"), Goal("v2v", "fid"),
+)  # fmt: skip
+WORDS = {"ssim_box": "SSIM in the box", "sharpness_box": "sharpness (distance from the truth's 1)",
+         "frechet_random": "the Fréchet distance over random features", "fid": "FID"}  # fmt: skip
 
 
 def carve(dataset: Path, folder: Path) -> Path:
@@ -103,17 +82,23 @@ def carve(dataset: Path, folder: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "images").mkdir(parents=True)
     cameras = json.loads((dataset / "cameras.json").read_text("utf-8"))
-    kept = [cameras["cameras"][i] for i in cameras["train_cameras"]]
+    indices = cameras["train_cameras"]
+    kept = [cameras["cameras"][i] for i in indices]
     for camera in kept:
         link = temporary / "images" / camera["name"]
         link.symlink_to((dataset / "images" / camera["name"]).resolve(), target_is_directory=True)
     names = [camera["name"] for camera in kept]
     own = {"cameras": kept, "train_cameras": names[1:], "heldout_cameras": names[:1]}
     (temporary / "cameras.json").write_text(json.dumps(own), "utf-8")
+    if (dataset / "frames.npz").exists():
+        with np.load(dataset / "frames.npz", allow_pickle=False) as data:
+            np.savez(temporary / "frames.npz", **{key: data[key][:, indices] for key in data})
     with np.load(dataset / "joints.npz", allow_pickle=False) as data:
         arrays = {key: data[key] for key in data}
     train = arrays["split"] == "train"
     clips, counts = np.unique(arrays["clip"][train], return_counts=True)
+    if len(clips) < 2:
+        raise SystemExit(f"{dataset} has one training clip alone; choosing rates needs two. Give --rates FILE.")
     carved = train & (arrays["clip"] == clips[counts.argmin()])
     arrays["split"] = np.where(carved, VALIDATION, np.where(train, "train", "unused"))
     np.savez(temporary / "joints.npz", **arrays)
@@ -121,108 +106,149 @@ def carve(dataset: Path, folder: Path) -> Path:
     return folder
 
 
-def table(results: dict[str, dict[str, Any]], rates: dict[str, float]) -> str:
-    """The figures as a Markdown table."""
-    lines = ["| method | lr | " + " | ".join(METRICS) + " |", "|---|" + "---|" * (len(METRICS) + 1)]
-    for name, result in results.items():
-        cells = [f"{result['all'][m]:.2f}" if "psnr" in m else f"{result['all'][m]:.4f}" for m in METRICS]
-        rate = f"{rates[name]:g}" if name in rates else "-"
-        lines.append(f"| {name} | {rate} | " + " | ".join(cells) + " |")
-    best = results["textured-proxy"]["all"]
-    lines += ["", "textured-proxy ahead by:", ""]
-    for name, result in results.items():
-        if name != "textured-proxy":
-            ssim, psnr = (best[m] - result["all"][m] for m in ("ssim_box", "psnr_box"))
-            lines.append(f"- {name}: {ssim:+.4f} SSIM and {psnr:+.2f} dB in the box")
+def pick_rates(runner: Runner, options: argparse.Namespace) -> dict[str, float]:
+    """The learning rate of each method: given (--rates), or the best of its short runs, where those are finished."""
+    given: dict[str, float] = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
+    wanted = [name for name in METHODS if METHODS[name].random and name not in given]
+    if not wanted:
+        return given
+    test = {"": Test(carve(options.dataset, options.work / "carved"), ("--cameras", "heldout", "--split", VALIDATION))}
+
+    def run(name: str, rate: float) -> Run:
+        flags = (*METHODS[name].options, "--lr", f"{rate:g}", "--cpu-minutes", f"{options.tune_minutes:g}",
+                 "--size", str(options.size), "--seed", "0", *COMMON)  # fmt: skip
+        return Run(f"tune_{name}_{rate:g}", options.work / "carved", flags, test)
+
+    tuning = {(name, rate): run(name, rate) for name in wanted for rate in options.candidates}
+    if not options.table:
+        runner.do(run for (name, _), run in tuning.items() if name in options.only)
+    scores = {key: runner.figures(run) for key, run in tuning.items()}
+    picked = dict(given)
+    for name in wanted:
+        known = {rate: result["all"]["ssim_box"] for rate in options.candidates if (result := scores[name, rate])}
+        if len(known) == len(options.candidates):
+            picked[name] = max(known, key=lambda rate: known[rate])
+    if picked:
+        (options.work / "rates.json").write_text(json.dumps(picked, indent=1) + "\n", "utf-8")
+    return picked
+
+
+def planned(options: argparse.Namespace, rates: Mapping[str, float]) -> dict[tuple[str, int], Run]:
+    """The final runs of all methods whose rate is known, by method and seed; the same seed of all methods together."""
+    runs = {}
+    for seed in SEEDS:
+        for name, method in METHODS.items():
+            if (name in rates) if method.random else seed == SEEDS[0]:
+                rate = ("--lr", f"{rates[name]:g}") if method.random else ()
+                flags = (*method.options, *rate, "--cpu-minutes", f"{options.minutes:g}", "--size", str(options.size),
+                         "--seed", str(seed), *COMMON)  # fmt: skip
+                runs[name, seed] = Run(f"final_{name}_seed{seed}", options.dataset, flags, {"": Test(options.dataset)})
+    return runs
+
+
+def goals(groups: Mapping[str, Sequence[Means]]) -> str:
+    """A line for each goal: reached or short, and by how much."""
+    lines = []
+    for goal in GOALS:
+        own, other = groups.get("textured-proxy", ()), groups.get(goal.other, ())
+        what = f"ahead of {METHODS[goal.other].title} in {WORDS[goal.figure]}"
+        what += f" by at least {goal.margin:g}" if goal.margin else ""
+        if any(means.get(goal.figure) is None for means in (*own, *other)):
+            continue  # not measured here; the page says so
+        if not own or not other:
+            lines.append(f"- open: {what} (not run yet)")
+            continue
+        lead = off(mean(other, goal.figure), goal.figure) - off(mean(own, goal.figure), goal.figure)
+        verdict = "**reached**" if lead >= goal.margin and lead > 0 else "**short**"
+        rest = f", {abs(lead - goal.margin):.4f} {'over' if lead >= goal.margin else 'short'}" if goal.margin else ""
+        lines.append(f"- {verdict}: {what}: {lead:+.4f}{rest}")
     return "\n".join(lines)
 
 
-def picture(dataset: Path, avatars: dict[str, Path], path: Path, rows: int = 5) -> None:
-    """truth | each of the avatars, cut to the person's box and doubled, for some frames of the test."""
-    import cv2
+def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rates: Mapping[str, float]) -> str:
+    """The page of results."""
+    titles = {METHODS[name].title: name for name in groups}
 
-    room = {
-        name: importlib.import_module(f"{PACKAGE}.training.{name}")
-        for name in ("dataset", "evaluate", "metrics")
-    }
-    load = importlib.import_module(f"{PACKAGE}.neural_backend.avatar_file").load_avatar
-    data = room["dataset"].read_dataset(dataset)
-    views = data.views(("test_far",), ("heldout",))
-    loaded = [load(p) for p in avatars.values()]
-    strips = []
-    for i in np.linspace(0, len(views) - 1, rows + 2).astype(int)[1:-1]:
-        truth = data.picture(views[i]).full()
-        images = [truth, *(room["evaluate"].render_view(a, data, views[i]) for a in loaded)]
-        box = room["metrics"].person_box(truth[..., 3], 10)
-        if box is None:
-            continue
-        cells = [
-            cv2.resize(room["metrics"].over(image, 1.0)[box], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-            for image in images
-        ]
-        strips.append(np.concatenate(cells, 1))
-    widest = max(strip.shape[1] for strip in strips)
-    padded = [np.pad(s, ((0, 8), (0, widest - s.shape[1]), (0, 0)), constant_values=1.0) for s in strips]
-    importlib.import_module(f"{PACKAGE}.neural_backend.png").write_png(path, np.concatenate(padded))
+    def rate(title: str) -> str:
+        name = titles[title]
+        edge = METHODS[name].random and not options.rates and rates[name] in (min(options.candidates),
+                                                                              max(options.candidates))  # fmt: skip
+        return (f"{rates[name]:g}" + " (edge)" * edge) if METHODS[name].random else "-"
+
+    missing = [f"{METHODS[name].title}: {count}" for name in METHODS if (count := lacking(name, groups))]
+    spread = "means over seeds ± their sample deviation" if any(len(g) > 1 for g in groups.values()) else "one seed"
+    shown = {METHODS[name].title: group for name, group in groups.items()}
+    parts = [
+        f"# Quality on {options.dataset.resolve().name}",
+        f"CPU minutes {options.minutes:g} for each run, one thread; network {options.size}x{options.size // 2}; the "
+        f"same narrow backbone, crops, augmentation and optimiser; {spread}. Held-out cameras × held-out motion (split "
+        "test_far): of neither has training, or the choice of learning rates, seen anything. Fitting the proxy and "
+        "averaging textures is paid from the minutes.",
+        *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
+        figures_table(shown, {"seeds": lambda title: str(len(shown[title])), "lr": rate}),
+        f"## Goals\n\n{goals(groups)}",
+        f"## How to read it\n\n{meanings(groups.values())}\n- Learning rates: the best SSIM in the box of runs of "
+        f"{options.tune_minutes:g} CPU minutes on a clip and a camera kept from training, out of "
+        f"{', '.join(f'{c:g}' for c in options.candidates)}."
+        "\n- [Every frame of every run](quality_frames.csv).",
+        f"![truth, {', '.join(shown)}](quality.jpg)",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def lacking(name: str, groups: Mapping[str, Sequence[Means]]) -> str:
+    """How many runs of a method are not finished, in words; '' when none."""
+    wanted = len(SEEDS) if METHODS[name].random else 1
+    there = len(groups.get(name, ()))
+    return "" if there == wanted else f"{wanted - there} of {wanted} runs"
 
 
 def main() -> None:
     """Everything, as the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("--only", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), help="methods to run now")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS, help="seeds to run now")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table from what is finished")
     parser.add_argument("--minutes", type=float, default=15.0, help="CPU minutes of each final run (default: 15)")
-    parser.add_argument(
-        "--tune-minutes", type=float, default=3.0, help="CPU minutes of each run that picks a rate (default: 3)"
-    )
-    parser.add_argument(
-        "--size", type=int, default=192, help="height of the network's picture (default: 192, as high as the person)"
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each (default: 2)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "quality", help="where runs are kept")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--tune-minutes", type=float, default=3.0, help="those of each run that picks a rate (3)")
+    parser.add_argument("--candidates", nargs="+", type=float, default=(1e-3, 2e-3, 4e-3), help="rates to pick from")
+    parser.add_argument("--rates", type=Path, metavar="FILE", help="rates picked before (WORK/rates.json)")
+    parser.add_argument("--size", type=int, default=192, help="height of the network's picture (default: 192, as high "
+                        "as the person)")  # fmt: skip
+    add_options(parser, "quality")
     options = parser.parse_args()
-    work: Path = options.work
-    for folder in (work, options.results):
-        folder.mkdir(parents=True, exist_ok=True)
-    # refine is off: a picture of this size already has the footage's own resolution.
-    common = ("--size", str(options.size), "--seed", str(options.seed), "--threads", "1", "--device", "cpu",
-              "--image-loss", "fallback", "--refine", "0")  # fmt: skip
-    carved = carve(options.dataset, work / "carved")
-    trained = {name: flags for name, flags in METHODS.items() if not name.startswith("static")}
+    options.dataset = options.dataset.resolve()
+    options.results.mkdir(parents=True, exist_ok=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    runner = Runner(options.work, options.jobs)
+    rates = pick_rates(runner, options)
+    final = planned(options, rates)
+    if not options.table:
+        runner.do(run for (name, seed), run in final.items() if name in options.only and seed in options.seeds)
+    finished = {key: result for key, run in final.items() if (result := runner.figures(run))}
+    write(options, runner, {key: final[key] for key in finished}, finished, rates)
+    if runner.failed:
+        raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
 
-    def short(name: str) -> str:
-        return name.split(" (")[0].replace(" ", "-")
 
-    tuning = {
-        (name, rate): Run(f"tune_{short(name)}_{rate:g}", carved, flags, rate, options.tune_minutes,
-                          ("--cameras", "heldout", "--split", VALIDATION))
-        for name, flags in trained.items() for rate in RATES
-    }  # fmt: skip
-    with ThreadPoolExecutor(options.jobs) as pool:
-        tuned = dict(zip(tuning, pool.map(lambda run: do(run, work, common), tuning.values()), strict=True))
-    rates = {name: max(RATES, key=lambda rate: tuned[name, rate]["all"]["ssim_box"]) for name in trained}
-    print("Learning rates:", rates, flush=True)
-    test = ("--cameras", "heldout", "--split", "test_far")
-    final = {
-        name: Run(f"final_{short(name)}", options.dataset, flags, rates.get(name, RATES[1]), options.minutes, test)
-        for name, flags in METHODS.items()
-    }
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = dict(zip(final, pool.map(lambda run: do(run, work, common), final.values()), strict=True))
-    text = table(results, rates)
-    network = f"network {options.size}x{options.size // 2}"
-    about = f"CPU minutes {options.minutes:g} each, one thread; {network}; seed {options.seed}.\n\n"
-    (options.results / "quality.md").write_text(
-        f"# Quality on {options.dataset.resolve().name}\n\n{about}{text}\n", "utf-8"
-    )
-    tuning_scores = {f"{name} {rate:g}": result["all"] for (name, rate), result in tuned.items()}
-    report = {"minutes": options.minutes, "size": options.size, "seed": options.seed, "rates": rates,
-              "tuning": tuning_scores,
-              "results": {name: result["all"] for name, result in results.items()}}  # fmt: skip
+def write(options: argparse.Namespace, runner: Runner, runs: Mapping[tuple[str, int], Run],
+          results: Mapping[tuple[str, int], Mapping[str, Any]], rates: Mapping[str, float]) -> None:  # fmt: skip
+    """All files of results, from the runs that are finished."""
+    groups = {name: [r["all"] for (own, _), r in results.items() if own == name] for name in METHODS}
+    groups = {name: group for name, group in groups.items() if group}
+    if not groups:
+        print("Nothing is finished yet.")
+        return
+    text = page(options, groups, rates)
+    (options.results / "quality.md").write_text(text, "utf-8")
+    report = {"minutes": options.minutes, "size": options.size, "rates": rates,
+              "results": {f"{name} seed {seed}": r["all"] for (name, seed), r in results.items()}}  # fmt: skip
     (options.results / "quality.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    avatars = {name: work / f"{final[name].name}.avatar" for name in SHOWN}
-    picture(options.dataset, avatars, options.results / "quality.png")
+    tables = [((name, seed), runner.path(run, ".csv")) for (name, seed), run in runs.items()]
+    write_frames(options.results / "quality_frames.csv", ("method", "seed"), tables)
+    pictures = {name: runner.path(run, ".pictures") for (name, seed), run in runs.items() if seed == SEEDS[0]}
+    strip({name: pictures[name] for name in METHODS if name in pictures}, options.results / "quality.jpg")
     print(text)
 
 

@@ -33,7 +33,8 @@ class AvatarConfig:
 
     method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's
     sizes. texture_size: side of each part's texture in texels. view_order: order of the spherical harmonics by which
-    colour changes with the direction of view, 0 for none (see view_colour).
+    colour changes with the direction of view, 0 for none (see view_colour). residual: whether textured-proxy answers
+    with residuals over the proxy that it reads, or (an ablation) outright, as textured does.
     """
 
     method: str = "textured-proxy"
@@ -41,6 +42,7 @@ class AvatarConfig:
     network: NetworkConfig = field(default_factory=lambda: NARROW)
     texture_size: int = 256
     view_order: int = 0
+    residual: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -57,7 +59,7 @@ class AvatarConfig:
 
     @property
     def reads_proxy(self) -> bool:
-        """Whether the network sees the proxy (and, if textured, answers with residuals over it)."""
+        """Whether the network sees the proxy (and, if textured and ``residual``, answers with residuals over it)."""
         return self.method in ("textured-proxy", "direct-proxy")
 
 
@@ -205,8 +207,8 @@ class Avatar(nn.Module):
         if not self.config.textured:
             mask = first if proxy is None else first - proxy.logits[:, -1:] * 2
             return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale)
-        if proxy is None:
-            return BodyMaps(first, torch.sigmoid(second), None, None, scale)
+        if proxy is None or not self.config.residual:
+            return BodyMaps(first, torch.sigmoid(second), None, proxy, scale)
         coordinates = torch.addcmul(proxy.coordinates, self.reach, torch.tanh(second))
         return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale)
 

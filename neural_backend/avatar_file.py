@@ -28,7 +28,7 @@ def make_header(
     """The header of an avatar, with what the caller knows of its making."""
     return AvatarHeader(
         method=avatar.config.method,
-        network={**asdict(avatar.config.network), "size": list(avatar.config.size), **_view(avatar)},
+        network={**asdict(avatar.config.network), "size": list(avatar.config.size), **_later(avatar)},
         texture_size=avatar.config.texture_size,
         rest_joints=avatar.rest_joints.astype(np.float32),
         rest_confidence=avatar.rest_confidence.astype(np.float32),
@@ -41,12 +41,14 @@ def make_header(
         provenance=provenance or {},
         metrics=metrics or {},
         thumbnail=thumbnail,
-        format_version=2 if avatar.config.view_order else 1,
+        format_version=2 if _later(avatar) else 1,
     )
 
 
-def _view(avatar: Avatar) -> dict[str, int]:
-    return {"view_order": avatar.config.view_order} if avatar.config.view_order else {}
+def _later(avatar: Avatar) -> dict[str, int | bool]:
+    """What format 1 did not have, where it is used."""
+    given = {"view_order": avatar.config.view_order, "residual": avatar.config.residual}
+    return {key: value for key, value in given.items() if value != getattr(AvatarConfig, key)}
 
 
 def save_avatar(path: str | os.PathLike[str], avatar: Avatar, header: AvatarHeader | None = None) -> None:
@@ -113,5 +115,6 @@ def _build(header: AvatarHeader) -> Avatar:
             f"its network {network} of {height}x{width} with textures of {header.texture_size} is implausible"
         )
     view_order = int(n.get("view_order", 0))
-    config = AvatarConfig(header.method, (height, width), network, header.texture_size, view_order)
+    residual = bool(n.get("residual", True))
+    config = AvatarConfig(header.method, (height, width), network, header.texture_size, view_order, residual)
     return Avatar(config, header.rest_joints, header.rest_confidence, ProxyGeometry.from_dict(header.proxy))

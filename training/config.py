@@ -34,6 +34,11 @@ class TrainConfig:
     wide: bool = _option(
         False, "the paper's network (32 to 256 channels, 17 M parameters) instead of the narrow one for CPUs"
     )
+    residual: bool = _option(
+        True,
+        "textured-proxy answers with residuals over the proxy; without, it is pre-trained and predicts outright, as "
+        "textured does, with the proxy as input (an ablation)",
+    )
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
     texture_size: int = _option(256, "side of each of the 24 textures in texels")
     view_order: int = _option(
@@ -50,7 +55,8 @@ class TrainConfig:
     proxy_steps: int = _option(200, "steps of fitting the proxy to the masks; 0 leaves the average build")
     hair: bool = _option(True, "bodies of the proxy for hair that stands off the skull")
     pretrain: float = _option(
-        0.3, "share of the budget that method textured spends on the proxy maps, in DensePose's place"
+        0.3,
+        "share of the budget that method textured (and --no-residual) spends on the proxy maps, in DensePose's place",
     )
     init_from: str = _option(
         "", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate"
@@ -102,6 +108,7 @@ class TrainConfig:
         textured = self.method in ("textured-proxy", "textured")
         _require(0 <= self.view_order <= (2 if textured else 0),
                  "--view-order must be 0, 1 or 2, and needs a network with textures")  # fmt: skip
+        _require(self.residual or self.method == "textured-proxy", "--no-residual needs --method textured-proxy")
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
@@ -118,6 +125,11 @@ class TrainConfig:
     def network_size(self) -> tuple[int, int]:
         """(height, width) of the network's picture."""
         return self.size, self.size // 2
+
+    @property
+    def outright(self) -> bool:
+        """Whether the network predicts parts and coordinates outright, and so is pre-trained."""
+        return self.method == "textured" or not self.residual
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

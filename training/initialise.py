@@ -58,7 +58,8 @@ def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
 
 
 def _avatar_config(config: TrainConfig, network: NetworkConfig) -> AvatarConfig:
-    return AvatarConfig(config.method, config.network_size, network, config.texture_size, config.view_order)
+    size, textures = config.network_size, config.texture_size
+    return AvatarConfig(config.method, size, network, textures, config.view_order, config.residual)
 
 
 def frame_views(avatar: Avatar, datasets: Sequence[Dataset], views: Sequence[Sequence[View]]) -> list[Shot]:

@@ -186,7 +186,7 @@ def _begin(
     if interrupt.asked:
         raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
-    if avatar.textures is not None and (config.method != "textured" or config.init_from):
+    if avatar.textures is not None and (not config.outright or config.init_from):
         facts["coverage"] = _fill(avatar, shots, not config.init_from, folder, reporter)
     return avatar, shots, facts
 

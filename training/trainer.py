@@ -94,8 +94,8 @@ class Trainer:
 
     @property
     def pretraining(self) -> bool:
-        """Whether the next step is one of pre-training towards the proxy (method textured)."""
-        return self.config.method == "textured" and not self.state.free and not self.config.init_from
+        """Whether the next step is one of pre-training towards the proxy (see TrainConfig.outright)."""
+        return self.config.outright and not self.state.free and not self.config.init_from
 
     @property
     def pretrained(self) -> bool:

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each part of the method brings: textured-proxy with one thing changed at a time, five CPU minutes each.
+
+    python benchmarks/ablations.py DATASET [--only NAME ...] [--seeds 0] [--jobs 2]
+    python benchmarks/ablations.py DATASET --table
+
+Network 128x64, one thread, held-out cameras and the unseen dance (split test_far). Each run is judged twice: with the
+dataset's exact poses, and with poses that have a pose model's errors (hands, face and feet misplaced or lost, the
+same errors for all). The default is run with three seeds, whatever --seeds says: what its figures vary by of
+themselves is the measure for all differences. Finished runs are kept in --work, interrupted ones resume, and the table
+is written from what there is. Writes results/ablations.md, ablations.json and ablations_frames.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from run_tables import FIGURES, PACKAGE, Means, cell, markdown, mean, meanings, measured, write_frames
+from training_runs import SEEDS, Run, Runner, Test, add_options
+
+DEFAULT = "default"
+DISTURBED = "disturbed"
+COMMON = ("--image-loss", "fallback", "--refine", "0")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: its group, title, and the options that differ from the default's."""
+
+    group: str
+    title: str
+    options: tuple[str, ...] = ()
+
+
+VARIANTS = {
+    DEFAULT: Variant("", "textured-proxy as it is"),
+    "init-average": Variant("init", "average build, not fitted to the masks", ("--proxy-steps", "0")),
+    "init-random": Variant("init", "random (no fit, textures untold)", ("--init", "random")),
+    "outright": Variant("residual", "proxy as input, predicted outright, pre-trained", ("--no-residual",)),
+    "outright-raw": Variant("residual", "the same, not pre-trained", ("--no-residual", "--pretrain", "0")),
+    "textured": Variant("residual", "textured: no proxy as input, pre-trained", ("--method", "textured")),
+    "textured-raw": Variant("residual", "textured, not pre-trained", ("--method", "textured", "--pretrain", "0")),
+    "static": Variant("residual", "static: the proxy and averaged textures alone", ("--method", "static")),
+    "no-skips": Variant("skips", "no skip connections", ("--no-skips",)),
+    "vgg-random": Variant("losses", "image loss: random-weight VGG19", ("--image-loss", "vgg-random")),
+    "adversarial": Variant("losses", "adversarial loss added", ("--weight-adversarial", "0.05")),
+    "temporal": Variant("losses", "temporal loss added", ("--weight-temporal", "1")),
+    "no-smooth": Variant("losses", "no total variation of textures", ("--weight-smooth", "0")),
+    "no-coordinates": Variant("losses", "coordinates not held to the proxy's", ("--weight-coordinates", "0")),
+    "no-ema": Variant("losses", "last weights instead of their running mean", ("--ema", "0")),
+    "view-1": Variant("view dependence", "spherical harmonics of order 1", ("--view-order", "1")),
+    "view-2": Variant("view dependence", "spherical harmonics of order 2", ("--view-order", "2")),
+    "no-hair": Variant("hair", "no hair primitives", ("--no-hair",)),
+    "light": Variant("light", "a gain for each clip and camera", ("--light-gain",)),
+    "robust": Variant("pose errors", "jitter 1 and dropout 0.1 in training", ("--jitter", "1", "--dropout", "0.1")),
+    "no-augmentation": Variant("augmentation", "crops not varied", ("--zoom", "1", "--shift", "0", "--rotation", "0")),
+}
+
+
+def disturbed(dataset: Path, folder: Path) -> Path:
+    """The dataset with the errors of a pose model in its joints: those of training's own, drawn once."""
+    if (folder / "joints.npz").exists():
+        return folder
+    room = {n: importlib.import_module(f"{PACKAGE}.{n}") for n in (
+        "training.dataset", "training.disturbance", "neural_backend.interface.skeleton")}  # fmt: skip
+    data, errors = room["training.dataset"].read_dataset(dataset), room["training.disturbance"]
+    joints, confidence = errors.disturb(
+        data.joints, data.confidence, np.random.default_rng(0), errors.Disturbance(1.0, 0.1)
+    )
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name in ("cameras.json", "frames.npz"):
+        if (dataset / name).exists():
+            shutil.copyfile(dataset / name, temporary / name)
+    (temporary / "images").symlink_to((dataset / "images").resolve(), target_is_directory=True)
+    names = room["neural_backend.interface.skeleton"].JOINTS
+    np.savez(temporary / "joints.npz", joints=joints, confidence=confidence, names=np.array(names),
+             split=np.array(data.split), clip=np.array(data.clip))  # fmt: skip
+    temporary.rename(folder)
+    return folder
+
+
+def planned(options: argparse.Namespace) -> dict[tuple[str, int], Run]:
+    """Every run that may be asked for, by variant and seed; the default's first."""
+    tests = {"": Test(options.dataset), DISTURBED: Test(disturbed(options.dataset, options.work / DISTURBED))}
+    runs = {}
+    for seed in SEEDS:
+        for name, variant in VARIANTS.items():
+            if name != "static" or seed == SEEDS[0]:  # nothing in it is random
+                # The last of equal options counts, so a variant's own come last.
+                flags = ("--cpu-minutes", f"{options.minutes:g}", "--size", str(options.size), "--lr",
+                         f"{options.lr:g}", "--seed", str(seed), *COMMON, *variant.options)  # fmt: skip
+                runs[name, seed] = Run(f"{name}_seed{seed}", options.dataset, flags, tests)
+    return runs
+
+
+SHOWN = ("psnr_box", "ssim_box", "ms_ssim_box", "flip_box", "sharpness_box", "flicker", "frechet_random", "mask_iou")
+
+
+def table(groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Means]]) -> str:
+    """Figures of the default, and how far each variant is from them. rough: the same runs on disturbed poses."""
+    names = [name for name in SHOWN if name in measured(groups.values())]
+    base, base_rough = groups[DEFAULT], rough[DEFAULT]
+
+    def difference(group: Sequence[Means], reference: Sequence[Means], name: str) -> str:
+        value = mean(group, name) - mean(reference, name)
+        spread = statistics.stdev(float(m[name] or 0) for m in reference) if len(reference) > 1 else 0.0
+        mark = "**" if len(reference) > 1 and abs(value) > 2 * spread else ""
+        return f"{mark}{value:+.{FIGURES[name].digits}f}{mark}"
+
+    rows = [
+        ["", VARIANTS[DEFAULT].title, str(len(base)), *(cell(base, n) for n in names), cell(base_rough, "ssim_box")]
+    ]
+    for name, group in groups.items():
+        if name != DEFAULT:
+            cells = [difference(group, base, n) for n in names] + [difference(rough[name], base_rough, "ssim_box")]
+            rows.append([VARIANTS[name].group, VARIANTS[name].title, str(len(group)), *cells])
+    titles = [FIGURES[name].title for name in names]
+    return markdown(["", "variant", "seeds", *titles, "SSIM box, poses disturbed"], rows)
+
+
+def page(
+    options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Means]]
+) -> str:
+    """The page of results."""
+    missing = [VARIANTS[name].title for name in VARIANTS if name not in groups]
+    parts = [
+        f"# Ablations on {options.dataset.name}",
+        f"textured-proxy with one thing changed at a time: {options.minutes:g} CPU minutes on one thread for each "
+        f"run, network {options.size}x{options.size // 2}, learning rate {options.lr:g} for all; held-out cameras × "
+        "held-out motion (split test_far). The first row is the default, the mean over its seeds ± their sample "
+        "deviation; the others are differences from it, in bold where they are over twice that deviation, so that they "
+        "can hardly be luck.",
+        *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
+        table(groups, rough),
+        "Poses disturbed: judged with hands, face and feet misplaced by a pose model's usual error, each lost in one "
+        f"picture of ten.\n\n{meanings(groups.values())}\n- [Every frame of every run](ablations_frames.csv).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Everything, as the module says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=tuple(VARIANTS), help="what to run now")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS[:1], help="of the variants")
+    parser.add_argument("--table", action="store_true", help="run nothing, write the table from what is finished")
+    parser.add_argument("--minutes", type=float, default=5.0, help="CPU minutes of each run (default: 5)")
+    parser.add_argument("--size", type=int, default=128, help="height of the network's picture (default: 128)")
+    parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of all (default: 0.002)")
+    add_options(parser, "ablations")
+    options = parser.parse_args()
+    options.dataset = options.dataset.resolve()
+    for folder in (options.work, options.results):
+        folder.mkdir(parents=True, exist_ok=True)
+    runner, runs = Runner(options.work, options.jobs), planned(options)
+    if not options.table:
+        wanted = {key for key in runs if key[0] in options.only and (key[1] in options.seeds or key[0] == DEFAULT)}
+        runner.do(run for key, run in runs.items() if key in wanted)
+    done = {key: run for key, run in runs.items() if runner.figures(run) and runner.figures(run, DISTURBED)}
+    both = [{name: [f["all"] for (own, _), run in done.items() if own == name and (f := runner.figures(run, test))]
+             for name in VARIANTS} for test in ("", DISTURBED)]  # fmt: skip
+    groups, rough = ({name: group for name, group in one.items() if group} for one in both)
+    if DEFAULT in groups:
+        text = page(options, groups, rough)
+        (options.results / "ablations.md").write_text(text, "utf-8")
+        report = {f"{name} seed {seed}{' ' * bool(test)}{test}": figures["all"] for (name, seed), run in done.items()
+                  for test in ("", DISTURBED) if (figures := runner.figures(run, test))}  # fmt: skip
+        (options.results / "ablations.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        tables = [((name, seed), runner.path(run, ".csv")) for (name, seed), run in done.items()]
+        write_frames(options.results / "ablations_frames.csv", ("variant", "seed"), tables)
+        print(text)
+    if runner.failed:
+        raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs that the benchmarks of training share: kept, resumed, several side by side.
+
+A run is `neural-avatar train` and `evaluate` in processes of their own, each on its own threads, exactly as a user
+calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, its figures (NAME.json), those of every
+frame (NAME.csv) and pictures. What is finished is not done again; what was interrupted resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Seeds of a benchmark whose spread is told.
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Test:
+    """An evaluation: the dataset, and options of `evaluate` that choose its frames."""
+
+    data: Path
+    options: tuple[str, ...] = ("--cameras", "heldout", "--split", "test_far")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its files' name, the dataset, options of `train`, and tests by name ('' is the main one, which
+    also gives the table of frames and pictures)."""
+
+    name: str
+    data: Path
+    options: tuple[str, ...]
+    tests: Mapping[str, Test]
+
+
+@dataclass
+class Runner:
+    """Does runs, ``jobs`` side by side, in the folder ``work``. failed: a sentence for each run that failed.
+
+    A failure stops nothing else. Ctrl-C, or a polite kill, is passed on to the runs, which then write a checkpoint.
+    """
+
+    work: Path
+    jobs: int = 1
+    threads: int = 1
+    failed: dict[str, str] = field(default_factory=dict)
+    _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def path(self, run: Run, ending: str, test: str = "") -> Path:
+        """Where a run's file lies."""
+        return self.work / f"{run.name}{'.' * bool(test)}{test}{ending}"
+
+    def figures(self, run: Run, test: str = "") -> dict[str, Any] | None:
+        """What `evaluate --json` wrote of a finished run; None where it is not finished."""
+        result = self.path(run, ".json", test)
+        if not result.exists():
+            return None
+        self._check(run)
+        loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
+        return loaded
+
+    def do(self, runs: Iterable[Run]) -> None:
+        """Do all of the runs that are not finished yet."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        waiting = []
+        for run in runs:
+            self._check(run)
+            if not all(self.path(run, ".json", test).exists() for test in run.tests):
+                waiting.append(run)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        pool = ThreadPoolExecutor(self.jobs)
+        futures = {pool.submit(self._do, run): run for run in waiting}
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                error = future.exception()
+                if isinstance(error, RunFailed):
+                    self.failed[run.name] = str(error)
+                elif error is not None:
+                    raise error
+                else:
+                    print(told(run, future.result()), flush=True)
+        except KeyboardInterrupt:
+            self._stopping.set()
+            for child in tuple(self._children):
+                child.terminate()
+            raise SystemExit("Stopped; the same command goes on from here.") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+            signal.signal(signal.SIGTERM, before)
+
+    def _do(self, run: Run) -> dict[str, Any]:
+        avatar = self.path(run, ".avatar")
+        if not avatar.exists():  # it is written last of all, and renamed
+            budget = ("--threads", str(self.threads), "--device", "cpu")
+            self._command(run, "train", run.data, "-o", avatar, *run.options, *budget)
+        for name, test in run.tests.items():
+            result = self.path(run, ".json", name)
+            if not result.exists():
+                partial = result.with_suffix(".part")
+                more = () if name else ("--csv", self.path(run, ".csv"), "--pictures", self.path(run, ".pictures"))
+                where = ("--device", "cpu", "--json", partial)
+                self._command(run, "evaluate", avatar, test.data, *test.options, *where, *more)
+                partial.replace(result)
+        for checkpoint in avatar.with_name(avatar.name + ".train").glob("*.safetensors"):
+            checkpoint.unlink()  # a hundred megabytes, of no more use
+        figures = self.figures(run, next(iter(run.tests)))
+        assert figures is not None
+        return figures
+
+    def _check(self, run: Run) -> None:
+        """Figures of other options must not pass for these."""
+        tests = {name: [test.data.name, *test.options] for name, test in run.tests.items()}
+        asked = {"data": run.data.resolve().name, "train": list(run.options), "tests": tests, "threads": self.threads}
+        path = self.path(run, ".asked.json")
+        if not path.exists():
+            path.write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
+        elif json.loads(path.read_text("utf-8")) != asked:
+            raise SystemExit(f"{run.name} was begun with other options ({path}); delete its files, or give --work.")
+
+    def _command(self, run: Run, *words: object) -> None:
+        """`neural-avatar WORDS` in a process of its own, what it says appended to the run's log."""
+        if self._stopping.is_set():
+            raise CancelledError
+        environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))}
+        log = self.path(run, ".log")
+        with log.open("ab") as file:
+            # A session of its own: a Ctrl-C reaches it once, through us, and not a second time from the terminal.
+            child = subprocess.Popen(
+                [sys.executable, str(ROOT), *map(str, words)], env=environment, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=file, start_new_session=True,
+            )  # fmt: skip
+            self._children.add(child)
+            if self._stopping.is_set():
+                child.terminate()
+            code = child.wait()
+            self._children.discard(child)
+        if code:
+            raise RunFailed(f"`neural-avatar {words[0]}` ended with {code}; see {log}")
+
+
+class RunFailed(Exception):
+    """A command of a run ended with an error."""
+
+
+def told(run: Run, figures: Mapping[str, Any]) -> str:
+    """A line on a finished run."""
+    means = figures["all"]
+    return f"{run.name}: SSIM box {means['ssim_box']:.4f}, PSNR box {means['psnr_box']:.2f}"
+
+
+def add_options(parser: argparse.ArgumentParser, work: str, jobs: int = 2) -> None:
+    """The options that all of these programs have."""
+    parser.add_argument("--jobs", type=int, default=jobs, help=f"runs side by side (default: {jobs})")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / work, help="where runs are kept")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where the tables go")
