@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How likeness grows with time, and after how long one method passes another.
+
+    python benchmarks/budgets.py DATASET                                     # textured until it beats direct
+    python benchmarks/budgets.py DATASET --name long_run --methods textured-proxy --minutes 240 --threads 2 --jobs 1
+
+A learning rate that falls to the end belongs to its budget, so a run that is stopped early, or drawn out, is no fair
+measure of another time: every figure here is of a run of its own, with the whole schedule in that many CPU minutes.
+With two methods (or more) the budgets are tried from the shortest on, all methods side by side, until the first method
+is ahead of the second in SSIM in the box; then it ends, unless --all is given. Both are the paper's own networks in
+what they are given: no proxy as input, no skip connections (--skips gives them to both).
+
+With one method it is the long run: two hours on two cores. Writes results/NAME.md, NAME.json, NAME_frames.csv and
+NAME.jpg, and beside each avatar in --work its curves (log.csv, preview.png).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run_tables import figures_table, markdown, meanings, strip, write_frames
+from training_runs import Run, Runner, Test, add_options
+
+METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
+Key = tuple[float, str]
+
+
+def plan(options: argparse.Namespace) -> dict[Key, Run]:
+    """Every run, by minutes and method, the shortest first."""
+    rates = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
+    tests = {"": Test(options.dataset)}
+    runs = {}
+    for minutes in sorted(options.minutes):
+        for method in options.methods:
+            flags = ("--method", method, "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
+                     "--no-wide", "--size", str(options.size), "--lr", f"{rates.get(method, options.lr):g}",
+                     "--seed", str(options.seed), "--image-loss", "fallback", "--refine", f"{options.refine:g}",
+                     "--cpu-minutes", f"{minutes:g}")  # fmt: skip
+            runs[minutes, method] = Run(f"{method}_{minutes:g}", options.dataset, flags, tests)
+    return runs
+
+
+def lead(results: Mapping[Key, Mapping[str, Any]], minutes: float, methods: Sequence[str]) -> float | None:
+    """By how much the first method is ahead of the second in SSIM in the box; None where one is not finished."""
+    if len(methods) < 2 or any((minutes, method) not in results for method in methods[:2]):
+        return None
+    first, second = (results[minutes, method]["all"]["ssim_box"] for method in methods[:2])
+    return float(first - second)
+
+
+def crossing(results: Mapping[Key, Mapping[str, Any]], methods: Sequence[str]) -> str:
+    """After how long the first method passes the second, in words."""
+    first, second = methods[:2]
+    budgets = sorted({minutes for minutes, _ in results})
+    leads = {minutes: value for minutes in budgets if (value := lead(results, minutes, methods)) is not None}
+    rows = [[f"{minutes:g}", f"{value:+.4f}"] for minutes, value in leads.items()]
+    text = markdown(["CPU minutes each", f"{first} ahead of {second} (SSIM box)"], rows)
+    ahead = [minutes for minutes, value in leads.items() if value > 0]
+    if ahead:
+        before = [minutes for minutes in leads if minutes < ahead[0]]
+        since = f"more than {before[-1]:g} and at most " if before else "at most "
+        return f"{text}\n\n**{first} passes {second} at equal time after {since}{ahead[0]:g} CPU minutes.**"
+    return f"{text}\n\n**{first} has not passed {second} in {max(leads, default=0):g} CPU minutes.**"
+
+
+def on_the_way(log: Path) -> str:
+    """What the preview's few views scored as a run went on, as a table."""
+    if not log.exists():
+        return ""
+    with log.open(newline="", encoding="utf-8") as file:
+        looks = [row for row in csv.DictReader(file) if row.get("preview_psnr")]
+    rows = [[row["step"], f"{float(row['seconds']) / 60:.1f}", row["preview_psnr"][:5]] for row in looks]
+    return markdown(["step", "CPU minutes", "PSNR of the preview's views (dB)"], rows)
+
+
+def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
+         results: Mapping[Key, Mapping[str, Any]]) -> str:  # fmt: skip
+    """The page of results."""
+    groups = {f"{method}, {minutes:g} minutes": [r["all"]] for (minutes, method), r in results.items()}
+    several = len(options.methods) > 1
+    parts = [
+        f"# {'How likeness grows with time' if several else 'A long run'} on {options.dataset.name}",
+        f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
+        f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
+        f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are of CPU time: "
+        f"{'two busy cores spend two in one minute of the clock. ' if options.threads == 2 else 'of one core. '}"
+        "Every row is a run of its own with its whole schedule. Held-out cameras × held-out motion (split test_far).",
+        figures_table(groups, {}),
+        *([crossing(results, options.methods)] if several else []),
+    ]
+    for key in [] if several else results:
+        table = on_the_way(runner.path(runs[key], ".avatar.train") / "log.csv")
+        parts += [f"On the way ({key[0]:g} minutes), views that were not trained on but for one:", table]
+    parts += [f"## How to read it\n\n{meanings(groups_only(results))}\n- [Every frame]({options.name}_frames.csv).",
+              f"![truth and renders]({options.name}.jpg)"]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def groups_only(results: Mapping[Key, Mapping[str, Any]]) -> list[list[dict[str, float | None]]]:
+    """Each result as a group of its own."""
+    return [[r["all"]] for r in results.values()]
+
+
+def main() -> None:
+    """Everything, as the module says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:2], help="the first is to pass the "
+                        "second (default: textured direct)")  # fmt: skip
+    parser.add_argument("--minutes", nargs="+", type=float, default=(15, 30, 60, 120, 240), help="budgets, CPU minutes")
+    parser.add_argument("--all", action="store_true", help="try all budgets, also after the first has passed")
+    parser.add_argument("--rates", type=Path, metavar="FILE", help="learning rates by method, as quality.py picks them")
+    parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of others (default: 0.002)")
+    parser.add_argument("--size", type=int, default=None, help="height of the network's picture (default: 256 for one "
+                        "method, 192 for several)")  # fmt: skip
+    parser.add_argument("--skips", action=argparse.BooleanOptionalAction, default=None, help="default: for one method")
+    parser.add_argument("--wide", action="store_true", help="the paper's number of channels")
+    parser.add_argument("--refine", type=float, default=0.0, help="as train's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--name", default="budgets", help="of the results and the folder in --work")
+    add_options(parser, "budgets")
+    options = parser.parse_args()
+    options.dataset, several = options.dataset.resolve(), len(options.methods) > 1
+    options.size = options.size or (192 if several else 256)
+    options.skips = not several if options.skips is None else options.skips
+    options.results.mkdir(parents=True, exist_ok=True)
+    runner, runs = Runner(options.work / options.name, options.jobs, options.threads), plan(options)
+    results: dict[Key, Mapping[str, Any]] = {}
+    for minutes in sorted(options.minutes):
+        runner.do(run for (own, _), run in runs.items() if own == minutes)
+        some = {key: figures for key, run in runs.items() if key[0] == minutes and (figures := runner.figures(run))}
+        results |= some
+        if results:
+            write(options, runner, {key: runs[key] for key in results}, results)
+        if runner.failed:
+            raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
+        if (lead(results, minutes, options.methods) or 0) > 0 and not options.all:
+            break
+
+
+def write(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
+          results: Mapping[Key, Mapping[str, Any]]) -> None:  # fmt: skip
+    """All files of results, from what is finished."""
+    text = page(options, runner, runs, results)
+    (options.results / f"{options.name}.md").write_text(text, "utf-8")
+    report = {f"{method} {minutes:g}": r["all"] for (minutes, method), r in results.items()}
+    (options.results / f"{options.name}.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    tables = [((method, f"{minutes:g}"), runner.path(run, ".csv")) for (minutes, method), run in runs.items()]
+    write_frames(options.results / f"{options.name}_frames.csv", ("method", "minutes"), tables)
+    longest = max(minutes for minutes, _ in runs)
+    folders = {method: runner.path(run, ".pictures") for (m, method), run in runs.items() if m == longest}
+    strip(folders, options.results / f"{options.name}.jpg")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
