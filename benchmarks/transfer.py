@@ -65,8 +65,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence
     parts = [
         f"# Transfer from {options.avatar.name} to {options.dataset.name}",
         f"{options.minutes:g} CPU minutes on one thread from scratch, {options.minutes / 10:g} for the others; "
-        f"learning rate {options.lr:g} (fine-tuning takes a share of it); seeds: {', '.join(map(str, options.seeds))}. Fitting "
-        "the proxy and averaging textures is paid from the minutes.",
+        f"learning rate {options.lr:g} (fine-tuning takes a share of it); seeds {', '.join(map(str, options.seeds))}. "
+        "Fitting the proxy and averaging textures is paid from the minutes.",
     ]
     for name, (title, _) in TESTS.items():
         some = {WAYS[way]: group for way, group in groups[name].items()}
