@@ -55,8 +55,8 @@ FIGURES = {
         "with torchvision's weights; it shrinks with the number of frames, so compare equal sets.",
     ),
     "frechet_random": Figure(
-        "Fréchet rnd", 4, "less", "The same distance by a VGG19 with fixed random weights: of look and grain, not of "
-        "meaning; no FID, and comparable with itself alone, over equal sets of frames.",
+        "Fréchet rnd", 4, "less", "The Fréchet distance by a VGG19 with fixed random weights: of look and grain, not "
+        "of meaning; no FID, and comparable with itself alone, over equal sets of frames.",
     ),
 }  # fmt: skip
 
