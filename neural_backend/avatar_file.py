@@ -77,7 +77,7 @@ def save_avatar(path: str | os.PathLike[str], avatar: Avatar, header: AvatarHead
 def load_avatar(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Avatar:
     """Reads an avatar for rendering or as a start for training, in float32, in evaluation mode.
 
-    Raises BackendError: 'avatar-missing', 'avatar-corrupt', 'avatar-newer'.
+    Raises BackendError: 'avatar-missing', 'avatar-corrupt', 'avatar-newer', 'avatar-skeleton'.
     """
     header = read_header(path)
     try:

@@ -22,7 +22,8 @@ from .render_clip import ClipJob
 
 _PROGRAM = Path(__file__).resolve().parents[1] / "__main__.py"
 #: Errors that are no device's own: nobody else would fare better.
-_COMMON = ("write-failed", "package-missing", "clip-corrupt", "clip-missing", "avatar-corrupt", "avatar-missing")
+_COMMON = ("write-failed", "package-missing", "clip-corrupt", "clip-missing", "avatar-corrupt", "avatar-missing",
+           "avatar-newer", "avatar-skeleton")  # fmt: skip
 #: Seconds that a worker is given to finish what it is drawing.
 _PATIENCE = 60.0
 

@@ -102,6 +102,9 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     _rewrite(path, {"format_version": 99})
     assert code() == code(load_avatar) == "avatar-newer"
     path.write_bytes(whole)
+    _rewrite(path, {"joint_names": ["Nose", "Neck"]})
+    assert code() == code(load_avatar) == "avatar-skeleton"
+    path.write_bytes(whole)
     _rewrite(path, {"texture_size": 16})
     assert code(load_avatar) == "avatar-corrupt"
     path.write_bytes(whole)

@@ -3,18 +3,31 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from neural_avatar.neural_backend.avatar_file import load_avatar
+from neural_avatar.cli import main
+from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
+from neural_avatar.neural_backend.avatar_file import load_avatar, save_avatar
 from neural_avatar.neural_backend.interface.proxy import HAIR, PARAM_NAMES, RADII
+from neural_avatar.neural_backend.interface.skeleton import JOINT_COUNT
+from neural_avatar.neural_backend.network import NARROW
+from neural_avatar.training.checkpoint import read_checkpoint, unnest
+from neural_avatar.training.schedule import FINE_TUNING, WARM_UP
 
-#: A run of a few seconds: small pictures, one camera, hardly any proxy fitting.
-SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
+#: A run of a few seconds: small pictures, hardly any proxy fitting.
+SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2",
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
 
 
@@ -29,10 +42,106 @@ def run(root: Path, *arguments: object, code: int = 0) -> str:
     return done.stdout
 
 
+def cut(footage: Path, folder: Path, rows: Sequence[int]) -> Path:
+    """The footage's rows alone, seen by the first train and the first held-out camera."""
+    folder.mkdir()
+    cameras = json.loads((footage / "cameras.json").read_text())
+    cameras["cameras"] = [cameras["cameras"][i] for i in (0, 3)]
+    cameras |= {"train_cameras": [0], "heldout_cameras": [1]}
+    (folder / "cameras.json").write_text(json.dumps(cameras))
+    with np.load(footage / "joints.npz") as data:
+        columns = {k: data[k] if k == "names" else data[k][list(rows)] for k in ("joints", "names", "split", "clip")}
+    np.savez(folder / "joints.npz", **columns)
+    for camera in cameras["cameras"]:
+        place = folder / "images" / camera["name"]
+        place.mkdir(parents=True)
+        for i, row in enumerate(rows):
+            shutil.copy(footage / "images" / camera["name"] / f"{row:05d}.png", place / f"{i:05d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of ten rows to train on and two to test, from real footage."""
+    with np.load(footage / "joints.npz") as data:
+        train, test = (np.flatnonzero(data["split"] == name) for name in ("train", "test_far"))
+    return cut(footage, tmp_path_factory.mktemp("few") / "data", [*train[::12][:10], *test[:2]])
+
+
+def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the command says when it ends with exit code 1; that must be one sentence."""
+    capfd.readouterr()
+    assert main([str(a) for a in arguments]) == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    (sentence,) = [line for line in said.splitlines() if line.startswith("neural-avatar: ")]
+    return sentence
+
+
+def other_avatar(path: Path, **config: Any) -> Path:
+    """An avatar of somebody else at ``path``, its network random."""
+    torch.manual_seed(1)
+    rest, known = np.random.default_rng(0).normal(0, 0.3, (JOINT_COUNT, 3)), np.ones(JOINT_COUNT)
+    avatar = Avatar(AvatarConfig(**{"size": (64, 32), "texture_size": 32, **config}), rest, known)
+    save_avatar(path, avatar)
+    return path
+
+
+def weights(avatar: Path) -> dict[str, torch.Tensor]:
+    """The exact weights of a finished run, by name."""
+    checkpoint = read_checkpoint(avatar.with_name(avatar.name + ".train"))
+    assert checkpoint is not None and checkpoint.state["run"]["finished"]
+    return unnest("weights", checkpoint.tensors)
+
+
+@pytest.mark.parametrize(("method", "share"), [("textured-proxy", FINE_TUNING), ("direct", 1.0)])
+def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
+    root: Path, few: Path, tmp_path: Path, method: str, share: float
+) -> None:
+    order = {"view_order": 1} if method == "textured-proxy" else {}
+    other = other_avatar(tmp_path / "other.avatar", method=method, size=(96, 64), texture_size=16, **order)
+    path = tmp_path / "own.avatar"
+    said = run(root, "train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--method", method,
+               "--lr", "0.03")  # fmt: skip
+    assert method == "direct" or "texels were seen" in said
+    before, after = load_avatar(other).state_dict(), weights(path)
+    moved = max(float((after[n] - before[n]).abs().max()) for n in after if n.startswith("generator."))
+    assert moved == pytest.approx(0.03 * share / WARM_UP, rel=0.02)  # Adam's first step is the rate itself
+
+
+def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
+    root: Path, few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    proxied = other_avatar(tmp_path / "proxied.avatar")
+    bare = other_avatar(tmp_path / "bare.avatar", network=replace(NARROW, skips=False))
+    strange = other_avatar(tmp_path / "strange.avatar")
+    data = strange.read_bytes()
+    assert data.count(b"MidHip") == 1
+    strange.write_bytes(data.replace(b"MidHip", b"Pelvis"))
+    (tmp_path / "torn.avatar").write_bytes(data[: len(data) // 2])
+    for other, options, words in (
+        (proxied, ("--method", "direct"), "made by --method textured-proxy, this run is --method direct"),
+        (proxied, ("--no-residual",), "this run is --method textured-proxy --no-residual"),
+        (proxied, ("--method", "static"), "leave --init-from out"),
+        (proxied, ("--wide",), "of another build than --wide asks for"),
+        (proxied, ("--no-skips",), "of another build than --no-skips asks for"),
+        (strange, (), "made for another skeleton"),
+        (tmp_path / "torn.avatar", (), "is cut off"),
+        (few / "cameras.json", (), "is not an avatar file"),
+        (tmp_path / "none.avatar", (), "There is no avatar file"),
+    ):
+        begin = ("train", few, "-o", tmp_path / "x.avatar", "--init-from", other, *SMALL, *options)
+        assert words in refused(capfd, *begin)
+    assert "made for another skeleton" in run(root, "train", few, "-o", tmp_path / "x.avatar", "--init-from", strange,
+                                              *SMALL, code=1)  # fmt: skip
+    run(root, "train", few, "-o", tmp_path / "y.avatar", "--steps", 1, *SMALL, "--init-from", bare)
+    assert not load_avatar(tmp_path / "y.avatar").config.network.skips  # what was not asked for comes with the network
+
+
 @pytest.mark.parametrize("steps", ["0", "3"])
-def test_hair_can_be_left_out_of_the_proxy(root: Path, footage: Path, tmp_path: Path, steps: str) -> None:
+def test_hair_can_be_left_out_of_the_proxy(root: Path, few: Path, tmp_path: Path, steps: str) -> None:
     path = tmp_path / "bald.avatar"
-    run(root, "train", footage, "-o", path, "--method", "static", *SMALL, "--no-hair", "--proxy-steps", steps)
+    run(root, "train", few, "-o", path, "--method", "static", *SMALL, "--no-hair", "--proxy-steps", steps)
     radii = load_avatar(path).proxy.params[:, RADII]
     rows = [PARAM_NAMES.index(name) for name in HAIR]
     assert (radii[rows] == 0).all() and (radii.sum(1) == 0).sum() == len(rows)

@@ -59,7 +59,9 @@ class TrainConfig:
         "share of the budget that method textured (and --no-residual) spends on the proxy maps, in DensePose's place",
     )
     init_from: str = _option(
-        "", "take the network of this avatar, average the textures anew, fine-tune at a third of the rate"
+        "",
+        "take the network of this avatar, of the same method; textures are averaged anew and learn at the full "
+        "rate, the network at a third of it",
     )
     cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
     image_loss: str = _option(
@@ -105,10 +107,13 @@ class TrainConfig:
         sizes = self.size >= 64 and self.size % 32 == 0
         _require(sizes, f"--size must be a multiple of 32 and at least 64, not {self.size}")
         _require(8 <= self.texture_size <= 4096, "--texture-size must lie between 8 and 4096")
-        textured = self.method in ("textured-proxy", "textured")
-        _require(0 <= self.view_order <= (2 if textured else 0),
+        _require(0 <= self.view_order <= (2 if self.textured else 0),
                  "--view-order must be 0, 1 or 2, and needs a network with textures")  # fmt: skip
         _require(self.residual or self.method == "textured-proxy", "--no-residual needs --method textured-proxy")
+        _require(
+            self.method != "static" or not self.init_from,
+            "--method static has no network to take: leave --init-from out",
+        )
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
@@ -120,6 +125,11 @@ class TrainConfig:
         _require(min(self.minutes, self.cpu_minutes, self.steps) >= 0, "the budget must not be negative")
         _require(sum(bool(b) for b in (self.minutes, self.cpu_minutes, self.steps)) <= 1,
                  "give one budget: --minutes, --cpu-minutes or --steps")  # fmt: skip
+
+    @property
+    def textured(self) -> bool:
+        """Whether a network learns where textures lie."""
+        return self.method in ("textured-proxy", "textured")
 
     @property
     def network_size(self) -> tuple[int, int]:

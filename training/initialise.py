@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.interface.proxy import ProxyGeometry, default_proxy
 from ..neural_backend.network import NARROW, PAPER, NetworkConfig
 from .batches import Shot, shots_of
+from .checkpoint import Checkpoint, unnest
 from .config import TrainConfig
 from .dataset import Dataset, View
 from .proxy_fit import ProxyFit, fit_proxy
@@ -40,21 +40,41 @@ def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
 
 def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
     torch.manual_seed(config.seed)
-    other = load_avatar(config.init_from) if config.init_from else None
-    if other is None:
-        network = replace(PAPER if config.wide else NARROW, skips=config.skips)
-    else:
-        if other.config.method != config.method or other.generator is None:
-            raise BackendError(
-                "init-from",
-                f"{config.init_from} was made by --method {other.config.method}, this run is {config.method}.",
-            )
-        network = other.config.network
+    other = _other(config) if config.init_from else None
+    network = (
+        other.config.network if other is not None else replace(PAPER if config.wide else NARROW, skips=config.skips)
+    )
+    # The proxy begins with the average build also in a transfer: where the masks say nothing, a stranger's is no better.
     build = default_proxy(config.hair)
     avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence), build)
     if other is not None and other.generator is not None and avatar.generator is not None:
         avatar.generator.load_state_dict(other.generator.state_dict())
     return avatar
+
+
+def _other(config: TrainConfig) -> Avatar:
+    """The avatar whose network is taken. Sizes of pictures and textures and the order of its view-dependent colour may
+    differ from the run's: the network is convolutional, and knows of neither of the others."""
+    path = config.init_from
+    other = load_avatar(path)
+    network = other.config.network
+    theirs, ours = (c.method + ("" if c.residual else " --no-residual") for c in (other.config, config))
+    if theirs != ours:
+        raise BackendError(
+            "init-from",
+            f"{path} was made by --method {theirs}, this run is --method {ours}; their networks do not fit each other: "
+            "choose another avatar, or its method.",
+        )
+    for option, asked, has in (
+        ("--wide", config.wide, network.channels == PAPER.channels),
+        ("--no-skips", not config.skips, not network.skips),
+    ):
+        if asked and not has:
+            raise BackendError(
+                "init-from", f"{path} has a network of another build than {option} asks for; leave {option} out to "
+                "take it as it is.",
+            )  # fmt: skip
+    return other
 
 
 def _avatar_config(config: TrainConfig, network: NetworkConfig) -> AvatarConfig:
@@ -107,9 +127,9 @@ def body_tensors(avatar: Avatar) -> dict[str, Tensor]:
     }
 
 
-def avatar_from(config: TrainConfig, body: dict[str, Tensor], network: dict[str, Any]) -> Avatar:
-    """The avatar of a checkpoint: its body tensors and the sizes of its network (as plain data); the weights are not
-    set."""
+def avatar_of(config: TrainConfig, checkpoint: Checkpoint) -> Avatar:
+    """The avatar of a checkpoint, by its body tensors and the sizes of its network; the weights are not set."""
+    body, network = unnest("body", checkpoint.tensors), checkpoint.state["network"]
     channels, blocks = tuple(network["channels"]), tuple(network["blocks"])
     sizes = NetworkConfig(channels, blocks, int(network["kernel"]), bool(network["skips"]))
     avatar = Avatar(_avatar_config(config, sizes), body["rest_joints"].numpy(), body["rest_confidence"].numpy())

@@ -26,7 +26,7 @@ from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.renderer import choose_device
 from . import atlas, initialise
 from .batches import BatchSource, Shot
-from .checkpoint import Checkpoint, read_checkpoint, unnest
+from .checkpoint import Checkpoint, read_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, View, read_dataset
@@ -163,6 +163,8 @@ def _begin(
     """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
     device = choose_device(config.device)
     views = [dataset.training_views(config.cameras) for dataset in datasets]
+    # Before the pictures are read, which takes a while: what is wrong with --init-from is told at once.
+    avatar = initialise.new_avatar(config, datasets) if checkpoint is None else initialise.avatar_of(config, checkpoint)
     reporter.say(f"Reading {sum(map(len, views))} pictures.")
     for dataset, some in zip(datasets, views, strict=True):
         dataset.preload(some)
@@ -171,10 +173,8 @@ def _begin(
         return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
 
     if checkpoint is not None:
-        body = unnest("body", checkpoint.tensors)
-        avatar = initialise.avatar_from(config, body, checkpoint.state["network"]).to(device).train()
+        avatar = avatar.to(device).train()
         return avatar, framed(), {}
-    avatar = initialise.new_avatar(config, datasets)
     shots = framed()
     if not shots:
         raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")

@@ -17,6 +17,10 @@ WARM_UP = 50
 FINAL_RATE = 0.03
 
 
+#: The share of the learning rate at which a network from another avatar is fine-tuned.
+FINE_TUNING = 1 / 3
+
+
 @dataclass(frozen=True)
 class Budget:
     """How long a run lasts. kind: 'steps', 'minutes' (wall clock) or 'cpu-minutes'; amount: in steps or seconds."""
@@ -51,6 +55,18 @@ class Stopwatch:
     def elapsed(self) -> float:
         """Seconds, those before a resume included."""
         return self._carried + self._now() - self._start
+
+
+def network_rate(config: TrainConfig) -> float:
+    """The network's learning rate.
+
+    A network from another avatar (see TrainConfig.init_from) knows how poses map to texture coordinates, which differs
+    little between people (paper section 3, Initialization): it is moved more gently, so that what much footage taught
+    it is not lost to little. Its textures are averaged anew and know as little as anybody's, so they learn at the full
+    rate, and so does a network that holds the person's colours itself. The warm-up stays: without it Adam's first
+    steps, whose moments are not settled, would undo what was taken.
+    """
+    return config.lr * (FINE_TUNING if config.init_from and config.textured else 1.0)
 
 
 def learning_rate(step: int, progress: float) -> float:

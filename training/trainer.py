@@ -20,7 +20,7 @@ from .config import TrainConfig
 from .initialise import body_tensors
 from .light import LightGains
 from .objective import Objective
-from .schedule import Budget, Stopwatch, learning_rate
+from .schedule import Budget, Stopwatch, learning_rate, network_rate
 
 #: Textures learn this much faster than the network.
 TEXTURE_RATE = 2.0
@@ -74,7 +74,7 @@ class Trainer:
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
         self._objective = Objective(config, avatar, image_loss, self.light)
         gains = list(self.light.parameters()) if self.light is not None else []
-        groups = [{"params": network, "rate": config.lr}, {"params": textures, "rate": config.lr * TEXTURE_RATE},
+        groups = [{"params": network, "rate": network_rate(config)}, {"params": textures, "rate": config.lr * TEXTURE_RATE},
                   {"params": gains, "rate": config.lr}]  # fmt: skip
         self._optimizer = torch.optim.Adam(
             [g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps"
@@ -113,7 +113,7 @@ class Trainer:
         """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back to the last
         checkpoint)."""
         state = self.state
-        scale = learning_rate(state.step, self.progress) * state.rate_scale * (1 / 3 if self.config.init_from else 1)
+        scale = learning_rate(state.step, self.progress) * state.rate_scale
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * scale
         self._optimizer.zero_grad(set_to_none=True)

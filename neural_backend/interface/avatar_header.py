@@ -89,7 +89,8 @@ class AvatarHeader:
 
 
 def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
-    """Reads what to_metadata wrote. Raises BackendError 'avatar-corrupt' or 'avatar-newer' that name ``path``."""
+    """Reads what to_metadata wrote. Raises BackendError 'avatar-corrupt', 'avatar-newer' or
+    'avatar-skeleton' that name ``path``."""
     try:
         plain = json.loads(metadata[METADATA_KEY])
         version = int(plain["format_version"])
@@ -104,6 +105,12 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
             "update the add-on.",
         )
     try:
+        if tuple(plain["joint_names"]) != JOINTS:
+            raise BackendError(
+                "avatar-skeleton",
+                f"{path} was made for another skeleton: its joints are not OpenPose's {JOINT_COUNT}; choose another "
+                "avatar, or train it anew.",
+            )
         header = AvatarHeader(
             method=str(plain["method"]),
             network=dict(plain["network"]),
@@ -122,8 +129,6 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
             format_version=version,
             joint_names=tuple(plain["joint_names"]),
         )
-        if header.joint_names != JOINTS:
-            raise ValueError("its joints are not OpenPose's 137")
         return header
     except _DAMAGE as error:
         raise BackendError(
@@ -143,7 +148,7 @@ def _array(value: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
 def read_header(path: str | os.PathLike[str]) -> AvatarHeader:
     """Reads an avatar's header alone: a few milliseconds, whatever the file's size.
 
-    Raises BackendError: 'avatar-missing', 'avatar-corrupt', 'avatar-newer'.
+    Raises BackendError: 'avatar-missing', 'avatar-corrupt', 'avatar-newer', 'avatar-skeleton'.
     """
     file = Path(path)
     try:
