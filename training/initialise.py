@@ -41,10 +41,9 @@ def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
 def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
     torch.manual_seed(config.seed)
     other = _other(config) if config.init_from else None
-    network = (
-        other.config.network if other is not None else replace(PAPER if config.wide else NARROW, skips=config.skips)
-    )
-    # The proxy begins with the average build also in a transfer: where the masks say nothing, a stranger's is no better.
+    asked = replace(PAPER if config.wide else NARROW, skips=config.skips)
+    network = other.config.network if other is not None else asked
+    # Also a transfer's proxy begins with the average build: where the masks say nothing, a stranger's is no better.
     build = default_proxy(config.hair)
     avatar = Avatar(_avatar_config(config, network), np.asarray(rest), np.asarray(confidence), build)
     if other is not None and other.generator is not None and avatar.generator is not None:

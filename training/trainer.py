@@ -74,8 +74,8 @@ class Trainer:
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
         self._objective = Objective(config, avatar, image_loss, self.light)
         gains = list(self.light.parameters()) if self.light is not None else []
-        groups = [{"params": network, "rate": network_rate(config)}, {"params": textures, "rate": config.lr * TEXTURE_RATE},
-                  {"params": gains, "rate": config.lr}]  # fmt: skip
+        groups = [{"params": network, "rate": network_rate(config)}, {"params": gains, "rate": config.lr},
+                  {"params": textures, "rate": config.lr * TEXTURE_RATE}]  # fmt: skip
         self._optimizer = torch.optim.Adam(
             [g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps"
         )
