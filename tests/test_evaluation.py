@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neural_avatar.cli import main
+from neural_avatar.neural_backend.png import write_png
 from neural_avatar.training import metrics
-from neural_avatar.training.dataset import read_dataset
-from neural_avatar.training.quadrants import QUADRANTS, quadrant_views
+from neural_avatar.training.dataset import View, read_dataset
+from neural_avatar.training.evaluate import Choice
+from neural_avatar.training.quadrants import QUADRANTS
 
 
 def disc(x: float, brightness: float = 0.8) -> np.ndarray:
@@ -56,7 +60,7 @@ def test_flicker_is_in_the_change_not_in_the_picture() -> None:
 
 def test_quadrants_cross_what_was_seen(footage: Path) -> None:
     data = read_dataset(footage)
-    found = quadrant_views(data, data.train_cameras, 12)
+    found = Choice(quadrants=True, most=12).groups(data, data.train_cameras)
     assert list(found) == list(QUADRANTS)
     for name, (camera_seen, motion_seen) in QUADRANTS.items():
         views = found[name]
@@ -79,3 +83,81 @@ def test_the_command_writes_quadrants_and_a_table(root: Path, footage: Path, tmp
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert len(rows) == 8 and {row["quadrant"] for row in rows} == set(QUADRANTS)
     assert float(rows[0]["ssim_box"]) == result["frames"][0]["ssim_box"]
+
+
+@pytest.fixture
+def small(footage: Path, tmp_path: Path) -> Path:
+    """Two rows to train on and two that are held out, by a camera to train on and one that is held out."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    with np.load(footage / "joints.npz") as data:
+        split = data["split"].astype(str)
+        rows = [*np.flatnonzero(split == "train")[:2], *np.flatnonzero(split != "train")[:2]]
+        kept = {name: data[name][rows] if len(data[name]) == len(split) else data[name] for name in data.files}
+    np.savez(folder / "joints.npz", **kept)
+    about = json.loads((footage / "cameras.json").read_text())
+    about["cameras"] = [camera for camera in about["cameras"] if camera["name"] in ("cam00", "cam03")]
+    about["train_cameras"], about["heldout_cameras"] = ["cam00"], ["cam03"]
+    (folder / "cameras.json").write_text(json.dumps(about))
+    for camera in ("cam00", "cam03"):
+        (folder / "images" / camera).mkdir(parents=True)
+        for i, row in enumerate(rows):
+            shutil.copy(footage / "images" / camera / f"{row:05d}.png", folder / "images" / camera / f"{i:05d}.png")
+    return folder
+
+
+def evaluate(root: Path, data: Path, *words: object) -> int:
+    """`neural-avatar evaluate` of the bundled avatar, in this process."""
+    return main(["evaluate", str(root / "assets" / "demo.avatar"), str(data), "--device", "cpu", *map(str, words)])
+
+
+def test_bad_datasets_are_one_sentence_before_anything_is_drawn(
+    root: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*words: object) -> str:
+        assert evaluate(root, small, *words) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and "Traceback" not in said.err and "Evaluating" not in said.err
+        (line,) = said.err.strip().splitlines()
+        return line
+
+    picture = small / "images" / "cam03" / "00003.png"
+    whole = picture.read_bytes()
+    picture.unlink()
+    for words in ([], ["--quadrants"]):
+        assert "1 of" in refused(*words) and "are missing" in refused(*words)
+    picture.write_bytes(whole[:500])
+    assert "damaged" in refused("--quadrants")
+    rgba = read_dataset(small).picture(View(2, 1)).full()
+    write_png(picture, rgba[:128, :128])
+    assert "is 128x128, but its camera in cameras.json is 256x256" in refused()
+    for path in (small / "images").rglob("*.png"):
+        write_png(path, np.zeros_like(rgba))
+    assert "Every mask" in refused() and "Every mask" in refused("--quadrants")
+    joints = dict(np.load(small / "joints.npz"))
+    np.savez(small / "joints.npz", **{**joints, "split": ["train"] * 4})
+    assert "--split train" in refused()
+    assert "neither cameras nor motions" in refused("--quadrants", "--cameras", "cam00")
+    about = json.loads((small / "cameras.json").read_text())
+    (small / "cameras.json").write_text(json.dumps({**about, "heldout_cameras": []}))
+    assert "holds no camera out" in refused("--split", "train")
+
+
+def test_quadrants_of_chosen_cameras_and_what_is_left_out(
+    root: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(root, small, "--quadrants", "--cameras", "cam03", "--json", tmp_path / "a.json") == 0
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert {frame["camera"] for frame in result["frames"]} == {"cam03"}
+    assert list(result["quadrants"]) == ["unseen camera, seen motion", "unseen camera, unseen motion"]
+    said = capsys.readouterr().out
+    assert result["missing"][-1] in said and "seen camera, seen motion; seen camera, unseen motion" in said
+
+
+def test_a_single_picture_can_be_compared(root: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joints = dict(np.load(small / "joints.npz"))
+    np.savez(small / "joints.npz", **{k: v[3:] if len(v) == 4 else v for k, v in joints.items()})
+    for camera in ("cam00", "cam03"):
+        (small / "images" / camera / "00003.png").replace(small / "images" / camera / "00000.png")
+    assert evaluate(root, small) == 0
+    assert "SSIM box" in capsys.readouterr().out

@@ -46,12 +46,16 @@ def add_commands(subparsers: Any) -> None:
     evaluate.add_argument(
         "--cameras",
         nargs="+",
-        default=["heldout"],
+        default=[],
         metavar="NAME",
-        help="heldout, train, all or names (default: heldout)",
+        help="heldout, train, all or names (default: heldout; all for --quadrants)",
     )
     evaluate.add_argument(
-        "--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)"
+        "--split",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="splits (default: every one but train; all for --quadrants)",
     )
     evaluate.add_argument("--every", type=int, default=1, metavar="N", help="look at every N-th row only")
     evaluate.add_argument(

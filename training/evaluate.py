@@ -143,23 +143,13 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
         write_png(folder / f"{name}_{frame.camera}_{frame.view.row:05d}.png", picture)
 
 
-def evaluate_quadrants(
-    avatar: Avatar, dataset: Dataset, trained: Iterable[int], most: int, measures: Measures | None = None
-) -> list[Frame]:
-    """Compare up to ``most`` frames of each quadrant. trained: indices of the cameras that were trained on."""
-    frames: list[Frame] = []
-    for name, views in quadrant_views(dataset, trained, most).items():
-        some = evaluate(avatar, dataset, views, Reporter().progress(name.capitalize()), measures)
-        frames += [replace(frame, quadrant=name) for frame in some]
-    return frames
-
-
 @dataclass(frozen=True)
 class Choice:
-    """Which frames to compare: cameras and splits by name (no split: every one but train), every N-th row of them; or
-    the four quadrants, at most ``most`` frames of each."""
+    """Which frames to compare: cameras and splits by name, every N-th row of them; of the four quadrants, at most
+    ``most`` frames of each. Cameras and splits that are not named: held-out cameras and every split but train; all,
+    for the quadrants."""
 
-    cameras: tuple[str, ...] = ("heldout",)
+    cameras: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     every: int = 1
     quadrants: bool = False
@@ -170,12 +160,36 @@ class Choice:
             raise BackendError("evaluate-options", "--every and --most must be at least 1.")
 
     def views(self, dataset: Dataset) -> list[View]:
-        """The views chosen; raises BackendError with a sentence when there are none."""
-        wanted = self.splits or tuple(sorted(set(dataset.split) - {"train"}))
+        """The views chosen; raises BackendError with a sentence when there are none, or pictures are missing."""
+        wanted = self.splits or tuple(sorted(set(dataset.split) - (set() if self.quadrants else {"train"})))
         if not wanted:
             raise BackendError(
                 "dataset-split", f"{dataset.path} holds nothing but split train; name it with --split train."
             )
-        views = dataset.views(wanted, self.cameras)
+        if not self.cameras and not self.quadrants and not dataset.heldout_cameras:
+            raise BackendError(
+                "dataset-cameras", f"{dataset.path} holds no camera out; name those to compare with --cameras, or ask "
+                "for --quadrants.",
+            )  # fmt: skip
+        views = dataset.views(wanted, self.cameras or (("all",) if self.quadrants else ("heldout",)))
         rows = set(sorted({view.row for view in views})[:: self.every])
         return [view for view in views if view.row in rows]
+
+    def groups(self, dataset: Dataset, trained: Iterable[int]) -> dict[str, list[View]]:
+        """The views chosen, by quadrant; under '' where those are not asked for. trained: indices of the cameras that
+        were trained on. Raises as ``views`` does, and where all that is left was trained on."""
+        views = self.views(dataset)
+        return quadrant_views(dataset, views, trained, self.most) if self.quadrants else {"": views}
+
+
+def evaluate_groups(
+    avatar: Avatar, dataset: Dataset, groups: dict[str, list[View]], measures: Measures | None = None
+) -> list[Frame]:
+    """Compare the views of each group, the group's name kept as their quadrant. Pictures are read before the first is
+    drawn: raises BackendError when one is unusable or every mask is empty."""
+    dataset.preload([view for views in groups.values() for view in views])
+    frames: list[Frame] = []
+    for name, views in groups.items():
+        some = evaluate(avatar, dataset, views, Reporter().progress(name.capitalize() or "Evaluating"), measures)
+        frames += [replace(frame, quadrant=name) for frame in some]
+    return frames

@@ -12,11 +12,11 @@ from ..neural_backend.interface.avatar_header import read_header
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.renderer import choose_device
 from .dataset import read_dataset
-from .evaluate import Choice, evaluate, evaluate_quadrants, write_pictures
+from .evaluate import Choice, evaluate_groups, write_pictures
 from .figures import summary, table, worst_first, write_csv
 from .files import write_text
 from .measures import find_measures
-from .quadrants import trained_cameras
+from .quadrants import absent_quadrants, trained_cameras
 from .reporting import Reporter
 from .reports.evaluation import Subject, write_report
 
@@ -48,29 +48,25 @@ def evaluate_command(
     header, avatar = read_header(avatar_path), load_avatar(avatar_path, choose_device(device))
     dataset = read_dataset(dataset_path)
     measures = find_measures(avatar.proxy_params.device, inception)
-    trained = trained_cameras(header, dataset)
-    if choice.quadrants:
-        frames = evaluate_quadrants(avatar, dataset, trained, choice.most, measures)
-    else:
-        frames = evaluate(avatar, dataset, choice.views(dataset), Reporter().progress("Evaluating"), measures)
+    groups = choice.groups(dataset, trained_cameras(header, dataset))
+    frames = evaluate_groups(avatar, dataset, groups, measures)
     result = summary(frames)
+    absent = absent_quadrants(groups) if choice.quadrants else ""
+    missing = [*measures.missing.values(), *([absent] if absent else [])]
     print(table(result))
     for frame in worst_first(frames)[:3]:
         ssim, decibels = frame.metrics.ssim_box, frame.metrics.psnr_box
         print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {ssim:.4f}, PSNR box {decibels:.2f}")
-    for sentence in measures.missing.values():
+    for sentence in missing:
         print(sentence)
     if outputs.json:
         about = {"avatar": avatar_path.name, "dataset": dataset_path.resolve().name, "method": avatar.config.method}
-        missing = {"missing": list(measures.missing.values())}
-        write_text(outputs.json, json.dumps({**about, **missing, **result}, indent=1) + "\n")
+        write_text(outputs.json, json.dumps({**about, "missing": missing, **result}, indent=1) + "\n")
     if outputs.csv:
         write_csv(outputs.csv, result["frames"])
     if outputs.pictures:
         write_pictures(avatar, dataset, frames, outputs.pictures)
     if outputs.report:
         subject = Subject(avatar_path, header, avatar, dataset)
-        write_report(
-            outputs.report, subject, frames, result, tuple(measures.missing.values()), Reporter().progress("Report")
-        )
+        write_report(outputs.report, subject, frames, result, missing, Reporter().progress("Report"))
     return 0

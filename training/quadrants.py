@@ -30,20 +30,18 @@ def trained_cameras(header: AvatarHeader, dataset: Dataset) -> frozenset[int]:
         return frozenset(dataset.train_cameras)
 
 
-def quadrant_views(dataset: Dataset, cameras: Iterable[int], most: int) -> dict[str, list[View]]:
-    """Views of each quadrant, at most ``most``, spread evenly; in pairs of neighbouring rows, for the flicker.
+def quadrant_views(dataset: Dataset, views: Iterable[View], trained: Iterable[int], most: int) -> dict[str, list[View]]:
+    """The views of each quadrant, at most ``most``, spread evenly; in pairs of neighbouring rows, for the flicker.
 
-    cameras: indices of those trained on. Quadrants without pictures are left out. Raises BackendError 'dataset-split'
-    when nothing but seen cameras and motions is left.
+    trained: indices of the cameras that were trained on. Quadrants without pictures are left out. Raises BackendError
+    'dataset-split' when nothing but seen cameras and motions is left.
     """
-    seen = frozenset(cameras)
+    seen, own = frozenset(trained), sorted(views, key=lambda view: (view.row, view.camera))
     out = {}
-    for name, (camera_seen, motion_seen) in QUADRANTS.items():
-        chosen = [i for i in range(len(dataset.cameras)) if (i in seen) == camera_seen]
-        rows = [i for i, s in enumerate(dataset.split) if (s == "train") == motion_seen and dataset.usable[i]]
-        views = _pairs(dataset, rows, chosen, most)
-        if views:
-            out[name] = views
+    for name, known in QUADRANTS.items():
+        some = [view for view in own if (view.camera in seen, dataset.split[view.row] == "train") == known]
+        if some:
+            out[name] = _pairs(dataset, some, most)
     if set(out) <= {"seen camera, seen motion"}:
         raise BackendError(
             "dataset-split",
@@ -53,16 +51,23 @@ def quadrant_views(dataset: Dataset, cameras: Iterable[int], most: int) -> dict[
     return out
 
 
-def _pairs(dataset: Dataset, rows: Sequence[int], cameras: Sequence[int], most: int) -> list[View]:
-    wanted = set(rows)
+def absent_quadrants(found: Iterable[str]) -> str:
+    """A sentence on the quadrants that are not among those found; '' where all four are."""
+    absent = [name for name in QUADRANTS if name not in set(found)]
+    if not absent:
+        return ""
+    return (
+        f"Of the paper's four quadrants {len(absent)} could not be measured, for want of pictures: {'; '.join(absent)}."
+    )
+
+
+def _pairs(dataset: Dataset, views: Sequence[View], most: int) -> list[View]:
+    """At most ``most`` of the views, spread evenly, in pairs of neighbouring rows of a camera where there are any."""
+    known = frozenset(views)
+    nexts = [(view, View(view.row + 1, view.camera)) for view in views]
     pairs = [
-        [View(row, camera), View(row + 1, camera)]
-        for row in rows
-        if row + 1 in wanted and dataset.clip[row] == dataset.clip[row + 1]
-        for camera in cameras
-        if dataset.has_picture(View(row, camera)) and dataset.has_picture(View(row + 1, camera))
+        list(pair) for pair in nexts if pair[1] in known and dataset.clip[pair[0].row] == dataset.clip[pair[1].row]
     ]
-    singles = [[View(row, c)] for row in rows for c in cameras if dataset.has_picture(View(row, c))]
-    groups, count = (pairs, max(most // 2, 1)) if pairs else (singles, most)
+    groups, count = (pairs, max(most // 2, 1)) if pairs else ([[view] for view in views], most)
     spread = [groups[i * len(groups) // count] for i in range(count)] if len(groups) > count else groups
     return sorted({view for group in spread for view in group}, key=lambda view: (view.camera, view.row))

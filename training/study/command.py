@@ -22,7 +22,7 @@ from ..dataset import Dataset, View, read_dataset
 from ..evaluate import Choice, render_view
 from ..files import write_text
 from ..metrics import over
-from ..quadrants import quadrant_views, trained_cameras
+from ..quadrants import trained_cameras
 from ..reporting import Reporter
 from ..reports.pictures import around_person
 from .page import study_page
@@ -110,18 +110,16 @@ def _names(avatars: Sequence[Path]) -> dict[str, Path]:
 
 def _places(dataset: Dataset, options: StudyOptions, avatars: Sequence[Path]) -> list[tuple[View, str]]:
     """Views that may be asked about, and their quadrants: those that no avatar was trained on count as unseen."""
-    if options.choice.quadrants:
-        seen = frozenset().union(*(trained_cameras(read_header(path), dataset) for path in avatars))
-        found = quadrant_views(dataset, seen, options.choice.most)
-        places = [(view, name) for name, views in found.items() for view in views]
-    else:
-        places = [(view, "") for view in options.choice.views(dataset)]
+    seen = frozenset().union(*(trained_cameras(read_header(path), dataset) for path in avatars))
+    found = options.choice.groups(dataset, seen)
+    places = [(view, name) for name, views in found.items() for view in views]
+    dataset.preload([view for view, _ in places])
     whole = [(view, name) for view, name in places if len(_rows(dataset, view, options.frames)) == options.frames]
     whole = [(view, name) for view, name in whole if not dataset.picture(view).empty]
     if not whole:
         raise BackendError(
             "compare-frames",
-            f"{dataset.path} holds no {options.frames} neighbouring pictures of a person in the frames chosen; ask for "
+            f"{dataset.path} holds no {options.frames} pictures of a person in a row among the frames chosen; ask for "
             "fewer --frames, or other --cameras and --split.",
         )
     return whole

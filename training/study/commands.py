@@ -33,10 +33,11 @@ def add_commands(subparsers: Any) -> None:
         help="show the page to this computer's browser, and write votes to FOLDER as they are made, until Ctrl-C",
     )  # fmt: skip
     compare.add_argument(
-        "--cameras", nargs="+", default=["heldout"], metavar="NAME", help="heldout, train, all or names "
-        "(default: heldout)",
+        "--cameras", nargs="+", default=[], metavar="NAME", help="heldout, train, all or names "
+        "(default: heldout; all for --quadrants)",
     )  # fmt: skip
-    compare.add_argument("--split", nargs="+", default=[], metavar="NAME", help="splits (default: every one but train)")
+    compare.add_argument("--split", nargs="+", default=[], metavar="NAME",
+                         help="splits (default: every one but train; all for --quadrants)")  # fmt: skip
     compare.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th row only")
     compare.add_argument(
         "--quadrants", action="store_true", help="ask in all of the paper's quadrants, seen and unseen cameras and "
