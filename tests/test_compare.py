@@ -82,6 +82,9 @@ def test_votes_are_counted_through_the_key(root: Path, study: Path, tmp_path: Pa
     said = run(root, study, "--votes", table)
     assert "demo against other: 100.0% for demo, 95 % interval 51.0% to 100.0% (4 : 0, 2 voters)" in said
     assert "demo is preferred" in said and said.count("demo against other") == 3, "and for each quadrant"
+    assert "replaced" not in said
+    again = run(root, study, "--votes", table, "--votes", table)
+    assert "4 votes were replaced" in again and "(4 : 0, 2 voters)" in again, "a table sent twice counts once"
     assert "no votes*.csv" in run(root, study, code=1)
 
 
@@ -106,6 +109,9 @@ def test_order_is_blind_balanced_and_repeatable(footage: Path) -> None:
         trials == make_trials(["a", "b", "c"], places, data, 10, 1) != make_trials(["a", "b", "c"], places, data, 10, 2)
     )
     assert len(trials) == len({trial.id for trial in trials}) == 30
+    others = make_trials(["a", "b", "c"], places, data, 10, 1, b"other avatars")
+    assert not {trial.id for trial in trials} & {trial.id for trial in others}, "no vote belongs to two studies"
+    assert [(t.left, t.right, t.row) for t in others] == [(t.left, t.right, t.row) for t in trials]
     sides = Counter((trial.left, trial.right) for trial in trials)
     assert len(sides) == 6 and set(sides.values()) == {5}, "each on the left in half of a pair's trials"
     assert len({trial.row for trial in trials}) == 10 and [t.row for t in trials] != sorted(t.row for t in trials)
@@ -175,6 +181,18 @@ def test_served_votes_reach_the_folder_and_nobody_else_can_vote(study: Path) -> 
         server.server_close()
         for path in study.glob("votes*"):
             path.unlink()
+
+
+def test_a_study_keeps_its_address_where_it_can(study: Path) -> None:
+    """A browser keeps what was voted so far by the address without its token."""
+    first, one = study_server(study)
+    second, two = study_server(study)
+    first.server_close()
+    third, three = study_server(study)
+    second.server_close()
+    third.server_close()
+    ports = [urllib.parse.urlsplit(address).port for address in (one, two, three)]
+    assert ports[0] == ports[2] != ports[1] and len({one, two, three}) == 3
 
 
 #: Keys that a voter presses, and what the page would then hand back: the votes' table, in the link to save it.

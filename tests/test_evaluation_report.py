@@ -130,8 +130,8 @@ def test_a_run_keeps_its_textures_before_and_after(trained: Path) -> None:
 
 def test_the_page_holds_all_and_needs_nothing(root: Path, small: Path, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    said = run(root, "evaluate", trained, small, "--quadrants", "--most", 2, "--report", path, "--device", "cpu",
-               "--json", tmp_path / "a.json")  # fmt: skip
+    said = run(root, "evaluate", trained, small, "--quadrants", "--cameras", "cam00", "cam03", "--most", 2,
+               "--report", path, "--device", "cpu", "--json", tmp_path / "a.json")  # fmt: skip
     page, result = Page(path), json.loads((tmp_path / "a.json").read_text())
     assert page.faults == [] and len(list(tmp_path.iterdir())) == 2
     source = path.read_text("utf-8")
@@ -148,12 +148,37 @@ def test_the_page_holds_all_and_needs_nothing(root: Path, small: Path, trained: 
     names = [alt for alt, _ in page.images]
     assert names.count("film") == names.count("render") == names.count("difference") >= 6
     assert names[-2:] == ["textures before training", "textures after training"]
+    for words in ("Film to the slider's left", "By split and camera"):
+        assert page.text.count(words) == (words[0] == "F"), "few groups are not folded"
+    assert page.text.index("Worst frames first") < page.text.index("Film to the slider's left")
     # The worst first, and pictures of the person and not of something else.
     worst = min(frame["ssim_box"] for frame in result["frames"])
     assert page.text.index(f"SSIM box {worst:.4f}") < page.text.index("Textures before and after")
     film, render = page.images[names.index("film")][1], page.images[names.index("render")][1]
     assert film.shape == render.shape and 0 < np.abs(film.astype(float) - render).mean() < 60
     assert page.tags.count("input") == names.count("film") + 1, "a slider for each pair, and for the atlas"
+
+
+#: A hand on the first slider.
+DRAG = """<script>addEventListener('load', () => {
+  const slider = document.querySelector('.slider input');
+  slider.value = 20; slider.dispatchEvent(new Event('input', {bubbles: true}));
+})</script></head>"""
+
+
+def test_the_slider_moves_in_a_real_browser(root: Path, small: Path, trained: Path, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if browser is None:
+        pytest.skip("BROWSER MISSING: the report's page is tried where chromium or chrome is installed")
+    page = tmp_path / "report.html"
+    run(root, "evaluate", trained, small, "--cameras", "cam03", "--every", 4, "--report", page, "--device", "cpu")
+    page.write_text(page.read_text("utf-8").replace("</head>", DRAG, 1), "utf-8")
+    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+             "--dump-dom", page.as_uri()]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert '<html lang="en" class="js">' in done.stdout, done.stderr[-2000:]
+    assert re.search(r'class="slider" style="--x: ?20%;?"', done.stdout), "the first slider follows the hand"
+    assert done.stdout.count("--x: 20%") + done.stdout.count("--x:20%") == 1, "and no other"
 
 
 def test_the_page_says_what_is_not_there(root: Path, footage: Path, tmp_path: Path) -> None:
@@ -195,10 +220,11 @@ def test_a_broken_log_is_no_log(tmp_path: Path) -> None:
         assert read_log(log) is None
     log.write_bytes(b"\xff\xfe")
     assert read_log(log) is None
-    log.write_text("step,loss\n1,0.5\n2,\n3,x\n4,0.25\n")
+    log.write_text("step,seconds,loss,temporal\n1,1,0.5,2\n2,2,,1\n3,3,x,1\n4,4,0.25,0\n")
     found = read_log(log)
     assert found is not None and found["step"].tolist() == [1, 2, 3, 4] and np.isfinite(found["loss"]).sum() == 2
-    assert "<svg" in run_curves(found)
+    curves = run_curves(found)
+    assert curves.count("<svg") == 2 and ">Temporal<" in curves, "columns of later losses are curves too"
 
 
 def person(seed: int) -> np.ndarray:

@@ -28,6 +28,8 @@ _COLUMNS = {
     "smooth": ("Smoothness of the textures", ""),
     "lr": ("Learning rate", ""),
 }
+#: Columns that are no curves.
+_PLACES = ("step", "seconds")
 
 
 def read_log(path: Path) -> dict[str, Floats] | None:
@@ -37,7 +39,7 @@ def read_log(path: Path) -> dict[str, Floats] | None:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
-    columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else ())}
+    columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in (rows[0] if rows else ()) if name}
     steps = columns.get("step")
     if steps is None or len(steps) < 2 or not (np.diff(steps) > 0).all():
         return None
@@ -52,9 +54,10 @@ def _number(text: str | None) -> float:
 
 
 def run_curves(log: dict[str, Floats]) -> str:
-    """Every column of a log over its steps."""
+    """Every column of a log over its steps, those that have a title first."""
     steps, figures = log["step"], []
-    for name, (title, unit) in _COLUMNS.items():
+    others = {name: (name.replace("_", " ").capitalize(), "") for name in log if name not in (*_COLUMNS, *_PLACES)}
+    for name, (title, unit) in (_COLUMNS | others).items():
         values = log.get(name)
         if values is None or np.isfinite(values).sum() < 2:
             continue

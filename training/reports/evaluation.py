@@ -24,6 +24,8 @@ from .curves import read_log, row_curves, run_curves
 from .pictures import GAIN, SLIDER_SCRIPT, SLIDER_STYLE, atlas_figure, frame_figure
 
 _STYLE = (
+    "main{max-width:1280px}.wide th,.wide td{padding:4px 9px 4px 0;font-size:13px}.advice{overflow:hidden}"
+    "details{margin:8px 0}summary{cursor:pointer}"
     ".best{font-weight:bold}td.n,th.n{text-align:right}.person{float:right;max-height:170px;margin:0 0 12px 20px}"
     "dt{font-weight:bold;margin-top:6px}dd{margin:0}.facts td{white-space:normal;vertical-align:top}"
     ".config{columns:3 260px;font-size:13px}.config p{margin:0;break-inside:avoid}" + SLIDER_STYLE
@@ -108,8 +110,14 @@ def _tables(result: dict[str, Any]) -> str:
            "page's end.</p>"]  # fmt: skip
     for head, key in (("quadrant", "quadrants"), ("split", "splits"), ("split and camera", "cameras")):
         if result[key]:
-            out.append(_table(head, {**result[key], "all": result["all"]}, names))
+            table = _table(head, {**result[key], "all": result["all"]}, names)
+            long = len(result[key]) > _LONG
+            out.append(f"<details><summary>By {head}</summary>{table}</details>" if long else table)
     return "".join(out)
+
+
+#: A table of more groups than this is folded, so that the pictures are not far down the page.
+_LONG = 8
 
 
 def _table(head: str, groups: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
@@ -147,6 +155,10 @@ def _frames(subject: Subject, frames: Sequence[Frame], progress: Callable[[int, 
     spread = [frame for frame in spread if frame not in worst]
     count, done = len(worst) + len(spread), 0
     out = []
+    note = (
+        f"<p>Film to the slider's left, render to its right; beside them their difference, {GAIN} times as large, "
+        "white where there is none.</p>"
+    )
     for title, some in (("Worst frames first", worst), ("Some spread over all", spread)):
         figures = []
         for frame in some:
@@ -158,12 +170,9 @@ def _frames(subject: Subject, frames: Sequence[Frame], progress: Callable[[int, 
             if progress:
                 progress(done, count)
         if figures:
-            out.append(f'<h2>{title}</h2><div class="frames">{"".join(figures)}</div>')
-    note = (
-        f"Film to the slider's left, render to its right; beside them their difference, {GAIN} times as large, white "
-        "where there is none."
-    )
-    return f"<p>{note}</p>".join(["", *out[:1]]) + "".join(out[1:])
+            out.append(f'<h2>{title}</h2>{note}<div class="frames">{"".join(figures)}</div>')
+            note = ""
+    return "".join(out)
 
 
 def _caption(frame: Frame) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def make_study(
     dataset = read_dataset(dataset_path)
     places = _places(dataset, options, avatars)
     # The trials of a pair are drawn from all places, spread over the quadrants where those were asked for.
-    trials = make_trials(list(names), places, dataset, options.choice.most, options.seed)
+    subject = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in names.values())
+    trials = make_trials(list(names), places, dataset, options.choice.most, options.seed, subject)
     folder.mkdir(parents=True, exist_ok=True)
     report = Reporter().progress("Drawing")
     pictures = []
@@ -86,7 +88,9 @@ def count_votes(folder: Path, files: Sequence[Path] = ()) -> int:
     files = files or sorted(folder.glob("votes*.csv"))
     if not files:
         raise BackendError("study-votes", f"{folder} holds no votes*.csv; give the files with --votes.")
-    votes = read_votes(files, study)
+    votes, replaced = read_votes(files, study)
+    if replaced:
+        print(f"{replaced} votes were replaced by later ones of the same name; different people need different names.")
     for quadrant in (None, *sorted({trial.quadrant for trial in study.trials} - {""})):
         some = preferences(study, votes, quadrant)
         if quadrant is not None and some:

@@ -7,8 +7,10 @@ programs nor pages of other sites can vote.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,8 +34,18 @@ def study_server(folder: Path) -> tuple[ThreadingHTTPServer, str]:
         pass
 
     Handler.folder, Handler.study, Handler.root = folder, study, f"/{token}/"
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _bound(study, Handler)
     return server, f"http://127.0.0.1:{server.server_address[1]}/{token}/"
+
+
+def _bound(study: Study, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server on the study's own port where that is free: a browser knows its half-done votes by it, also when the
+    program was ended in between."""
+    own = 49152 + zlib.crc32("".join(trial.id for trial in study.trials).encode()) % 16384
+    try:
+        return _Server(("127.0.0.1", own), handler)
+    except OSError:
+        return _Server(("127.0.0.1", 0), handler)
 
 
 def serve_study(folder: Path) -> int:
@@ -47,6 +59,11 @@ def serve_study(folder: Path) -> int:
     finally:
         server.server_close()
     return 0
+
+
+class _Server(ThreadingHTTPServer):
+    # Where this is set Windows lets two programs have one port; elsewhere it lets a port be had again at once.
+    allow_reuse_address = os.name != "nt"
 
 
 class _Handler(BaseHTTPRequestHandler):

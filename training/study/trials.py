@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Sequence
@@ -49,12 +50,18 @@ class Study:
 
 
 def make_trials(
-    results: Sequence[str], places: Sequence[tuple[View, str]], dataset: Dataset, most: int, seed: int
+    results: Sequence[str],
+    places: Sequence[tuple[View, str]],
+    dataset: Dataset,
+    most: int,
+    seed: int,
+    subject: bytes = b"",
 ) -> tuple[Trial, ...]:
     """Every pair of results at ``most`` places at most, spread evenly over them; each result is on the left in half of
     a pair's trials. Order and sides are drawn from the seed.
 
-    places: views and their quadrant. The trials' ids say nothing.
+    places: views and their quadrant. subject: what is compared. The trials' ids say nothing, and are others in every
+    study: votes of one must never count in another, nor a browser take one for the other.
     """
     rng = np.random.default_rng(seed)
     chosen = [places[i * len(places) // most] for i in range(most)] if len(places) > most else list(places)
@@ -64,10 +71,8 @@ def make_trials(
         for (view, quadrant), swap in zip(chosen, swaps, strict=True):
             left, right = (second, first) if swap else (first, second)
             asked.append((left, right, view, quadrant))
-    ids: list[str] = []
-    while len(ids) < len(asked):
-        new = rng.bytes(4).hex()
-        ids += [new] if new not in ids else []
+    told = repr((subject, dataset.path.resolve().name, seed, asked)).encode()
+    ids = [hashlib.sha256(told + b"%d" % i).hexdigest()[:12] for i in range(len(asked))]
     order = rng.permutation(len(asked))
     return tuple(
         Trial(ids[i], asked[k][0], asked[k][1], asked[k][2].row, dataset.camera_names[asked[k][2].camera], asked[k][3])

@@ -91,9 +91,11 @@ def parse_votes(text: str, study: Study, where: str) -> list[Vote]:
     return list(votes.values())
 
 
-def read_votes(paths: Sequence[Path], study: Study) -> list[Vote]:
-    """Votes from several files. Raises BackendError 'study-votes'."""
+def read_votes(paths: Sequence[Path], study: Study) -> tuple[list[Vote], int]:
+    """Votes from several files, and how many of one file were replaced by another's of the same voter. Raises
+    BackendError 'study-votes'."""
     votes: dict[tuple[str, str], Vote] = {}
+    count = 0
     for path in paths:
         try:
             text = path.read_bytes().decode("utf-8-sig")
@@ -103,10 +105,12 @@ def read_votes(paths: Sequence[Path], study: Study) -> list[Vote]:
             raise BackendError("study-votes", f"{path} is no table of votes: it is not UTF-8 text.") from error
         some = parse_votes(text, study, str(path))
         # People who left their name out are told apart by the file they sent.
+        count += len(some)
         votes |= {(vote.voter or f"in {path}", vote.trial): vote for vote in some}
     if not votes:
         raise BackendError("study-votes", f"There is not one vote in {', '.join(map(str, paths))}.")
-    return [Vote(voter, vote.trial, vote.answer, vote.seconds) for (voter, _), vote in votes.items()]
+    named = [Vote(voter, vote.trial, vote.answer, vote.seconds) for (voter, _), vote in votes.items()]
+    return named, count - len(named)
 
 
 def preferences(study: Study, votes: Sequence[Vote], quadrant: str | None = None) -> list[Preference]:
