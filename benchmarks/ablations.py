@@ -52,7 +52,9 @@ VARIANTS = {
     "static": Variant("residual", "static: the proxy and averaged textures alone", ("--method", "static")),
     "no-skips": Variant("skips", "no skip connections", ("--no-skips",)),
     "vgg-random": Variant("losses", "image loss: random-weight VGG19", ("--image-loss", "vgg-random")),
-    "adversarial": Variant("losses", "adversarial loss and feature matching added", ("--weight-adversarial", "0.1", "--weight-features", "1")),
+    "adversarial": Variant(
+        "losses", "adversarial loss and feature matching", ("--weight-adversarial", "0.1", "--weight-features", "1")
+    ),
     "temporal": Variant("losses", "temporal loss added", ("--weight-temporal", "1")),
     "no-smooth": Variant("losses", "no total variation of textures", ("--weight-smooth", "0")),
     "no-coordinates": Variant("losses", "coordinates not held to the proxy's", ("--weight-coordinates", "0")),
