@@ -100,8 +100,8 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
         f"# {'How likeness grows with time' if several else 'A long run'} on {options.dataset.name}",
         f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
         f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
-        f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are of CPU time; "
-        f"{options.threads} threads spend up to as many in a minute of the clock. "
+        f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are of CPU time, "
+        "which all threads spend together. "
         "Every row is a run of its own with its whole schedule. Held-out cameras × held-out motion (split test_far).",
         figures_table(groups, {}),
         *([crossing(results, options.methods)] if several else []),
