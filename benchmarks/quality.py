@@ -177,6 +177,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
 
     missing = [f"{METHODS[name].title}: {count}" for name in METHODS if (count := lacking(name, groups))]
     spread = "means over seeds ± their sample deviation" if any(len(g) > 1 for g in groups.values()) else "one seed"
+    tried = ", ".join(f"{candidate:g}" for candidate in options.candidates)
+    short = "short runs" if options.rates else f"runs of {options.tune_minutes:g} CPU minutes with {tried},"
     shown = {METHODS[name].title: group for name, group in groups.items()}
     parts = [
         f"# Quality on {options.dataset.resolve().name}",
@@ -187,10 +189,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         figures_table(shown, {"seeds": lambda title: str(len(shown[title])), "lr": rate}),
         f"## Goals\n\n{goals(groups)}",
-        f"## How to read it\n\n{meanings(groups.values())}\n- Learning rates: the best SSIM in the box of runs of "
-        f"{options.tune_minutes:g} CPU minutes on a clip and a camera kept from training, out of "
-        f"{', '.join(f'{c:g}' for c in options.candidates)}."
-        "\n- [Every frame of every run](quality_frames.csv).",
+        f"## How to read it\n\n{meanings(groups.values())}\n- Learning rates: the best SSIM in the box of "
+        f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv).",
         f"![truth, {', '.join(shown)}](quality.jpg)",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import csv
 import importlib
+import importlib.metadata
+import os
+import platform
 import runpy
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +22,15 @@ PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_packag
 FIGURES: Mapping[str, Any] = importlib.import_module(f"{PACKAGE}.training.figures").FIGURES
 #: What `evaluate` says of a run: means by name.
 Means = Mapping[str, float | None]
+
+
+def machine() -> str:
+    """What the CPU minutes were spent on, for figures that depend on it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores, torch {importlib.metadata.version('torch')}"
 
 
 def measured(groups: Iterable[Sequence[Means]]) -> list[str]:
@@ -65,12 +77,13 @@ def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Call
 
 
 def meanings(groups: Iterable[Sequence[Means]]) -> str:
-    """How to read the columns, and what could not be measured."""
+    """How to read the columns, what could not be measured, and on which machine it was."""
     names = measured(groups)
     lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in names]
     absent = [FIGURES[name].title for name in FIGURES if name not in names]
     if absent:
         lines.append(f"- Not measured, because a package or weights were missing: {', '.join(absent)}.")
+    lines.append(f"- Trained on {machine()}.")
     return "\n".join(lines)
 
 

@@ -73,7 +73,10 @@ def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence
         if some:
             parts += [f"## {title.capitalize()}", f"The aim, equal or better in a tenth of the time, is "
                       f"{verdict(groups[name])}.", figures_table(some, {})]  # fmt: skip
-    parts += [f"## How to read it\n\n{meanings(groups[''].values())}", "![truth and each way](transfer.jpg)"]
+    parts += [
+        f"## How to read it\n\n{meanings(groups[''].values())}",
+        "![truth and each way](transfer.jpg)",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
