@@ -20,8 +20,10 @@ from .interface.camera import Camera
 from .interface.proxy import PART_COUNT, RESIDUAL_REACH, ProxyGeometry, default_proxy
 from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
+from .past import PAST_FRAMES, PICTURE_CHANNELS, Past
 from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
 from .textures import sample_pictures
+from .two_scale import TwoScaleGenerator
 from .view_colour import MAX_ORDER, SHRINK, basis, part_directions, term_count, textures_seen
 
 _PROXY_CHANNELS = PART_COUNT + 1 + 2 + 1 + 1
@@ -58,9 +60,19 @@ class AvatarConfig:
         return self.method in ("textured-proxy", "textured", "static")
 
     @property
+    def reads_past(self) -> bool:
+        """Whether the network can be told of the frames before (see neural_backend.past)."""
+        return self.method == "v2v"
+
+    @property
     def reads_proxy(self) -> bool:
         """Whether the network sees the proxy (and, if textured and ``residual``, answers with residuals over it)."""
         return self.method in ("textured-proxy", "direct-proxy")
+
+    @property
+    def shown_channels(self) -> int:
+        """Channels of what the network is shown of the present pose."""
+        return BONE_CHANNELS + (_PROXY_CHANNELS if self.reads_proxy else 0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,8 @@ class BodyMaps:
 
     logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in
     0..1, or None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units
-    per body unit. view: (B, 24, n) weights of each part's view harmonics, None for an avatar without.
+    per body unit. view: (B, 24, n) weights of each part's view harmonics, None for an avatar without. shown: (B, C, H,
+    W) what the network was shown of the present pose; None where it is not training.
     """
 
     logits: Tensor
@@ -78,6 +91,7 @@ class BodyMaps:
     proxy: ProxyMaps | None
     scale: npt.NDArray[np.float64]
     view: Tensor | None = None
+    shown: Tensor | None = None
 
     @property
     def mask_logits(self) -> Tensor:
@@ -136,11 +150,12 @@ class Avatar(nn.Module):
         self.view_textures = nn.Parameter(torch.zeros(terms, PART_COUNT, 3, small, small)) if terms else None
         #: Whether the generator computes in bfloat16 (set by training; the weights stay float32).
         self.mixed_precision = False
-        self.generator: Generator | None = None
+        self.generator: Generator | TwoScaleGenerator | None = None
         if config.method != "static":
-            inputs = BONE_CHANNELS + (_PROXY_CHANNELS if config.reads_proxy else 0)
+            inputs = config.shown_channels
+            inputs += PAST_FRAMES * (BONE_CHANNELS + PICTURE_CHANNELS) if config.reads_past else 0
             outputs = (PART_COUNT + 1, PART_COUNT * 2) if config.textured else (1, 3)
-            self.generator = Generator(config.network, inputs, outputs)
+            self.generator = (TwoScaleGenerator if config.reads_past else Generator)(config.network, inputs, outputs)
 
     proxy_params: Tensor
     reach: Tensor
@@ -180,9 +195,12 @@ class Avatar(nn.Module):
         flags = torch.tensor([camera.orthographic for camera in cameras], device=device)
         return draw_bones(place, z, weight, origin, flags, cameras[0].height, cameras[0].width)
 
-    def maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
-        """Assignments and coordinates of B bodies, each seen by its own crop camera of the network's size."""
-        maps = self._maps(joints, confidence, cameras)
+    def maps(
+        self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], past: Past | None = None
+    ) -> BodyMaps:
+        """Assignments and coordinates of B bodies, each seen by its own crop camera of the network's size. past: the
+        frames before, for a network that reads them."""
+        maps = self._maps(joints, confidence, cameras, past)
         if self.view_textures is None:
             return maps
         j, c = np.asarray(joints, np.float64), np.asarray(confidence, np.float64)
@@ -191,7 +209,9 @@ class Avatar(nn.Module):
         weights = basis(directions, self.config.view_order).astype(np.float32)
         return replace(maps, view=torch.from_numpy(weights).to(self.proxy_params.device))
 
-    def _maps(self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera]) -> BodyMaps:
+    def _maps(
+        self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], past: Past | None
+    ) -> BodyMaps:
         scale = self.scale_of(joints, confidence)
         proxy = None
         if self.config.reads_proxy or self.config.method == "static":
@@ -202,15 +222,30 @@ class Avatar(nn.Module):
         inputs = self.bone_maps(joints, confidence, cameras)
         if proxy is not None:
             inputs = torch.cat([inputs, self._proxy_input(proxy, joints, cameras, scale)], 1)
+        shown = inputs if self.training else None
+        if self.config.reads_past:
+            inputs = torch.cat([inputs, self._past_input(past, cameras)], 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
             first, second = (x.float() for x in self.generator(inputs))
         if not self.config.textured:
             mask = first if proxy is None else first - proxy.logits[:, -1:] * 2
-            return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale)
+            return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale, shown=shown)
         if proxy is None or not self.config.residual:
-            return BodyMaps(first, torch.sigmoid(second), None, proxy, scale)
+            return BodyMaps(first, torch.sigmoid(second), None, proxy, scale, shown=shown)
         coordinates = torch.addcmul(proxy.coordinates, self.reach, torch.tanh(second))
-        return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale)
+        return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale, shown=shown)
+
+    def _past_input(self, past: Past | None, cameras: Sequence[Camera]) -> Tensor:
+        batch, height, width = len(cameras), cameras[0].height, cameras[0].width
+        device = self.proxy_params.device
+        if past is None:
+            channels = PAST_FRAMES * (BONE_CHANNELS + PICTURE_CHANNELS)
+            return torch.zeros(batch, channels, height, width, device=device)
+        repeated = [camera for camera in cameras for _ in range(PAST_FRAMES)]
+        bones = self.bone_maps(past.joints.reshape(-1, 137, 3), past.confidence.reshape(-1, 137), repeated)
+        posed, drawn = (torch.from_numpy(x).to(device)[..., None, None, None] for x in (past.posed, past.drawn))
+        bones = bones.view(batch, PAST_FRAMES, BONE_CHANNELS, height, width) * posed
+        return torch.cat([bones, past.pictures * drawn], 2).flatten(1, 2)
 
     def _proxy_input(
         self,
@@ -254,11 +289,16 @@ class Avatar(nn.Module):
         return [textures_seen(self.textures, self.view_textures, weights) for weights in maps.view]
 
     def forward(
-        self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], detail: int = 1
+        self,
+        joints: npt.ArrayLike,
+        confidence: npt.ArrayLike,
+        cameras: Sequence[Camera],
+        detail: int = 1,
+        past: Past | None = None,
     ) -> Prediction:
         """Renders B bodies, each by its own crop camera of the network's size.
 
         joints: (B, 137, 3) world; confidence: (B, 137). detail: the pictures are this many times larger than the
-        network's, as in rendering. Differentiable with respect to network and textures.
+        network's, as in rendering. past: as in :meth:`maps`. Differentiable with respect to network and textures.
         """
-        return self.shade(self.maps(joints, confidence, cameras), detail)
+        return self.shade(self.maps(joints, confidence, cameras, past), detail)

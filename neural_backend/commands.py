@@ -52,7 +52,7 @@ def _info(options: argparse.Namespace) -> int:
         (
             "textures",
             "none"
-            if header.method.startswith("direct")
+            if header.method.startswith("direct") or header.method == "v2v"
             else f"24 of {header.texture_size} x {header.texture_size} texels",
         ),
         ("joints", f"{int((header.rest_confidence > 0).sum())} of {len(header.joint_names)} known from the footage"),

@@ -40,10 +40,19 @@ def _norm(channels: int) -> nn.Module:
     return nn.InstanceNorm2d(channels, affine=True)
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def conv_block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, normalisation and ReLU; half the size with a stride of 2."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False), _norm(outputs), nn.ReLU(inplace=True)
     )
+
+
+def output_layer(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    """An output convolution that starts at zero."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
 
 
 class ResidualBlock(nn.Module):
@@ -52,7 +61,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            _conv(channels, channels), nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm(channels)
+            conv_block(channels, channels), nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm(channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,18 +78,20 @@ class Decoder(nn.Module):
         self.skips = config.skips
         self.blocks = nn.Sequential(*(ResidualBlock(c[4]) for _ in range(config.blocks[1])))
         self.up = nn.ModuleList(
-            _conv(c[level + 1] + (c[level] if config.skips else 0), c[level]) for level in (3, 2, 1, 0)
+            conv_block(c[level + 1] + (c[level] if config.skips else 0), c[level]) for level in (3, 2, 1, 0)
         )
-        self.out = nn.Conv2d(c[0], outputs, config.kernel, padding=config.kernel // 2)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        self.out = output_layer(c[0], outputs, config.kernel)
 
-    def forward(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+    def features(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """What the output convolution reads, (B, channels[0], H, W)."""
         x = self.blocks(x)
         for block, level in zip(self.up, reversed(levels), strict=True):
             x = F.interpolate(x, size=level.shape[-2:], mode="nearest")
             x = block(torch.cat([x, level], 1) if self.skips else x)
-        out: Tensor = self.out(x)
+        return x
+
+    def forward(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        out: Tensor = self.out(self.features(x, levels))
         return out
 
 
@@ -90,16 +101,24 @@ class Generator(nn.Module):
     def __init__(self, config: NetworkConfig, inputs: int, outputs: Sequence[int]) -> None:
         super().__init__()
         c = config.channels
-        self.stem = _conv(inputs, c[0], config.kernel)
-        self.down = nn.ModuleList(_conv(c[i], c[i + 1], stride=2) for i in range(4))
+        self.stem = conv_block(inputs, c[0], config.kernel)
+        self.down = nn.ModuleList(conv_block(c[i], c[i + 1], stride=2) for i in range(4))
         self.blocks = nn.Sequential(*(ResidualBlock(c[4]) for _ in range(config.blocks[0])))
         self.decoders = nn.ModuleList(Decoder(config, n) for n in outputs)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = self.stem(x)
         levels = []
         for down in self.down:
             levels.append(x)
             x = down(x)
-        x = self.blocks(x)
+        return self.blocks(x), levels
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What each decoder's output convolution reads."""
+        x, levels = self._encoded(x)
+        return [decoder.features(x, levels) for decoder in self.decoders]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x, levels = self._encoded(x)
         return [decoder(x, levels) for decoder in self.decoders]

@@ -21,6 +21,7 @@ from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
 from .disturbance import Disturbance, disturb
 from .losses import Truth
+from .sequences import Before
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ def enlarged(camera: Camera, factor: int) -> Camera:
 @dataclass(frozen=True)
 class Batch:
     """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see
-    Truth; which: places of the B shots in the source's list."""
+    Truth; which: places of the B shots in the source's list; before: the rows before, where the source gives them."""
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     cameras: tuple[Camera, ...]
     truth: Truth
     which: tuple[int, ...] = ()
+    before: Before | None = None
 
 
 def stack(
@@ -99,15 +101,17 @@ def stack(
 
 
 class BatchSource:
-    """Makes the batch of any step from at least one shot, one step ahead in a thread of its own."""
+    """Makes the batch of any step from at least one shot, one step ahead in a thread of its own. before: how many rows
+    before each shot's own a batch holds as well."""
 
     def __init__(
         self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device,
-        disturbance: Disturbance | None = None,
+        disturbance: Disturbance | None = None, before: int = 0,
     ) -> None:  # fmt: skip
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
         self._disturbance = disturbance or Disturbance()
+        self._before, self._shot_before = before, _shots_before(self._shots) if before else ()
         self._pool = ThreadPoolExecutor(1, "batches")
         self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
@@ -167,7 +171,31 @@ class BatchSource:
         random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
         batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
         joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
-        return replace(batch, joints=joints, confidence=confidence, cameras=tuple(cameras), which=tuple(which))
+        before = self._rows_before(which, cameras, detail, rng) if self._before else None
+        return replace(
+            batch, joints=joints, confidence=confidence, cameras=tuple(cameras), which=tuple(which), before=before
+        )
+
+    def _rows_before(
+        self, which: Sequence[int], cameras: Sequence[Camera], detail: int, rng: np.random.Generator
+    ) -> Before:
+        """The rows before those of the shots, seen by the shots' own cameras: what stands still is at rest."""
+        batches, there, places = [], [], list(which)
+        for _ in range(self._before):
+            found = [self._shot_before[i] for i in places]
+            there.append([i is not None for i in found])
+            places = [old if new is None else new for old, new in zip(places, found, strict=True)]
+            shots = [self._shots[i] for i in places]
+            crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
+            batch = stack(shots, crops, np.zeros((1, len(shots), 3), np.float32), self._device)
+            joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
+            batches.append(replace(batch, joints=joints, confidence=confidence))
+        return Before(
+            np.stack([b.joints for b in batches], 1),
+            np.stack([b.confidence for b in batches], 1),
+            tuple(b.truth for b in batches),
+            np.logical_and.accumulate(np.array(there).T, axis=1),
+        )
 
     def _choose(self, step: int) -> list[int]:
         """Every shot once in each epoch, in an order drawn from the seed and the epoch."""
@@ -176,6 +204,16 @@ class BatchSource:
             epoch, place = divmod(k, count)
             out.append(int(_order(self._seed, epoch, count)[place]))
         return out
+
+
+def _shots_before(shots: Sequence[Shot]) -> tuple[int | None, ...]:
+    """For each shot the place of the same camera's shot of the row before; None where there is none."""
+    places = {(id(shot.dataset), shot.view): i for i, shot in enumerate(shots)}
+    rows = [shot.dataset.row_before(shot.view.row) for shot in shots]
+    return tuple(
+        None if row is None else places.get((id(shot.dataset), View(row, shot.view.camera)))
+        for shot, row in zip(shots, rows, strict=True)
+    )
 
 
 def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:

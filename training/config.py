@@ -13,6 +13,9 @@ from typing import Any
 from ..neural_backend.interface.avatar_header import METHODS
 from ..neural_backend.interface.messages import BackendError
 
+#: Weights of the discriminators' losses where the method is v2v, in pix2pixHD's and vid2vid's proportion.
+V2V_ADVERSARIAL, V2V_FEATURES = 0.1, 1.0
+
 
 def _option(default: Any, help_: str, **extra: Any) -> Any:
     """A field with its help text. choices: allowed values; run: True where it may differ when a run is resumed."""
@@ -27,7 +30,8 @@ class TrainConfig:
         "textured-proxy",
         "what the network predicts: textured-proxy (textures, as residuals over the proxy surface), textured (the "
         "paper's way: pre-trained on the proxy, then free), direct (colours, the paper's ablation), direct-proxy (the "
-        "same, with the proxy as input), static (proxy and averaged textures, no network)",
+        "same, with the proxy as input), v2v (video translation: colours from a network that also sees its own frames "
+        "before, a baseline in the spirit of vid2vid), static (proxy and averaged textures, no network)",
         choices=METHODS,
     )
     skips: bool = _option(True, "skip connections from the encoder to the decoders")
@@ -77,6 +81,18 @@ class TrainConfig:
     weight_smooth: float = _option(0.5, "weight of the total variation of the textures")
     weight_view: float = _option(0.1, "weight that holds view-dependent colour small")
     weight_coordinates: float = _option(1.0, "weight that holds texture coordinates to the proxy's")
+    weight_adversarial: float = _option(
+        -1.0, "weight of the adversarial loss, of discriminators that learn beside; below 0 for the method's own "
+        f"({V2V_ADVERSARIAL:g} for v2v, 0 for all others)"
+    )  # fmt: skip
+    weight_features: float = _option(
+        -1.0, "weight of the distance between the discriminators' features of render and film; below 0 for the "
+        f"method's own ({V2V_FEATURES:g} for v2v, 0 for all others)"
+    )  # fmt: skip
+    weight_temporal: float = _option(
+        0.0,
+        "weight of change from one row to the next that the film does not show; costs a second picture in each step",
+    )
     zoom: float = _option(1.12, "augmentation: largest zoom of a crop, either way")
     shift: float = _option(0.05, "augmentation: largest shift of a crop, as a share of its size")
     rotation: float = _option(8.0, "augmentation: largest roll of a crop in degrees")
@@ -118,6 +134,9 @@ class TrainConfig:
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
         _require(self.jitter >= 0 and 0 <= self.dropout < 1, "--jitter must be at least 0, --dropout in 0..1, below 1")
+        _require(self.weight_temporal >= 0, "--weight-temporal must be at least 0")
+        extras = self.adversarial or self.features or self.weight_temporal
+        _require(self.method != "static" or not extras, "--method static has no network that these losses could train")
         _require(0 <= self.refine <= 1, "--refine must lie in 0..1")
         _require(
             self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range"
@@ -132,6 +151,18 @@ class TrainConfig:
         return self.method in ("textured-proxy", "textured")
 
     @property
+    def adversarial(self) -> float:
+        """Weight of the adversarial loss, the method's own where none is given."""
+        own = V2V_ADVERSARIAL if self.method == "v2v" else 0.0
+        return own if self.weight_adversarial < 0 else self.weight_adversarial
+
+    @property
+    def features(self) -> float:
+        """Weight of feature matching, the method's own where none is given."""
+        own = V2V_FEATURES if self.method == "v2v" else 0.0
+        return own if self.weight_features < 0 else self.weight_features
+
+    @property
     def network_size(self) -> tuple[int, int]:
         """(height, width) of the network's picture."""
         return self.size, self.size // 2
@@ -143,12 +174,13 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        own = {"weight_adversarial": self.adversarial, "weight_features": self.features}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in (asdict(self) | own).items()}
 
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """Sentences on the fields in which a saved run differs, those left out that may change on resuming. Fields that
         the version which began it did not have, had what is their default now."""
-        own, saved = self.as_dict(), {**TrainConfig().as_dict(), **saved}
+        own, saved = self.as_dict(), {**TrainConfig(method=self.method).as_dict(), **saved}
         return [
             f"--{_flag(f.name)} was {saved[f.name]!r}, now {own[f.name]!r}"
             for f in fields(self)

@@ -45,7 +45,7 @@ class Dataset:
     joints: (T, 137, 3) float32 world metres. confidence: (T, 137) float32, 0 where absent. split, clip: T names.
     usable: (T,) bool, False for rows that lack a joint of the trunk. train_cameras, heldout_cameras: indices into
     cameras, whose width and height are the stored pictures'; K of a picture is that of ``camera``. frames: what changes
-    from picture to picture, None where nothing does.
+    from picture to picture, None where nothing does. times: (T,) seconds, None where nothing is said of time.
     """
 
     path: Path
@@ -60,7 +60,19 @@ class Dataset:
     heldout_cameras: tuple[int, ...]
     credit: str = ""
     frames: FrameTable | None = None
+    times: npt.NDArray[np.float64] | None = None
     pictures: PictureCache = field(default_factory=PictureCache, repr=False, compare=False)
+
+    def row_before(self, row: int) -> int | None:
+        """The row before in the same clip; None at a clip's beginning and after a gap in time (over one and a half of
+        the clip's usual steps)."""
+        if row < 1 or self.clip[row] != self.clip[row - 1] or not self.usable[row - 1]:
+            return None
+        if self.times is not None:
+            steps = np.diff(self.times[[i for i, clip in enumerate(self.clip) if clip == self.clip[row]]])
+            if not 0 < self.times[row] - self.times[row - 1] <= 1.5 * float(np.median(steps)):
+                return None
+        return row - 1
 
     def picture_path(self, view: View) -> Path:
         """Where the picture of a view lies."""
@@ -168,14 +180,16 @@ def read_dataset(path: str | Path, pictures: PictureCache | None = None) -> Data
     if not folder.is_dir():
         raise BackendError("dataset-missing", f"There is no dataset folder {folder}.")
     cameras, names, groups, credit = _read_cameras(folder / "cameras.json")
-    joints, confidence, split, clip = _read_joints(folder / "joints.npz")
+    joints, confidence, split, clip, times = _read_joints(folder / "joints.npz")
     usable = np.asarray((confidence[:, [INDEX[name] for name in REQUIRED_JOINTS]] > 0).all(1))
     if not usable.any():
         needed = ", ".join(REQUIRED_JOINTS)
         raise BackendError("dataset-corrupt", f"No row of {folder / 'joints.npz'} has finite {needed}.")
     frames = read_frame_table(folder / "frames.npz", len(joints), cameras, names)
     cache = pictures or PictureCache()
-    return Dataset(folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, frames, cache)
+    return Dataset(
+        folder, joints, confidence, split, clip, usable, cameras, names, *groups, credit, frames, times, cache
+    )
 
 
 def _read_cameras(
@@ -228,7 +242,9 @@ def _indices(value: Any, names: tuple[str, ...]) -> tuple[int, ...] | None:
 
 def _read_joints(
     path: Path,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[
+    npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[str, ...], tuple[str, ...], npt.NDArray[np.float64] | None
+]:
     try:
         with np.load(path, allow_pickle=False) as data:
             joints, names = data["joints"], [str(n) for n in data["names"]]
@@ -243,6 +259,9 @@ def _read_joints(
                 if len(column) != len(joints):
                     raise ValueError(f"{key} has {len(column)} entries for {len(joints)} rows")
                 columns.append(column)
+            times = np.asarray(data["times"], np.float64) if "times" in data.files else None
+            if times is not None and times.shape != (len(joints),):
+                raise ValueError(f"times must be ({len(joints)},), not {times.shape}")
             ordered, confidence = reorder(joints, names, given)
     except FileNotFoundError:
         raise BackendError(
@@ -253,4 +272,4 @@ def _read_joints(
         raise BackendError(
             "dataset-corrupt", f"{path} cannot be understood ({reason}); see the dataset layout."
         ) from error
-    return ordered, confidence, columns[0], columns[1]
+    return ordered, confidence, columns[0], columns[1], times

@@ -3,31 +3,48 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Sequence
+from dataclasses import replace
 
-from ..neural_backend.avatar import Avatar
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..neural_backend.avatar import Avatar, Prediction
+from ..neural_backend.past import Past
 from . import losses
+from .adversarial import Adversary, Seen
 from .batches import Batch, BatchSource
 from .config import TrainConfig
 from .light import LightGains
+from .sequences import Before, at_network_size, picture, remembered
 
 #: One part in so many is smoothed in each step, in turn: all of them would take as long as drawing the pictures does.
 SMOOTHED = 6
 
 
 class Objective:
-    """The weighted terms of an avatar's loss. light: the gains of the takes where they are learned."""
+    """The weighted terms of an avatar's loss. light: the gains of the takes where they are learned; adversary: the
+    discriminators where they are asked for."""
 
-    def __init__(self, config: TrainConfig, avatar: Avatar, image_loss: nn.Module, light: LightGains | None) -> None:
-        self._config, self._avatar, self._image_loss, self._light = config, avatar, image_loss, light
+    def __init__(
+        self, config: TrainConfig, avatar: Avatar, image_loss: nn.Module, light: LightGains | None,
+        adversary: Adversary | None,
+    ) -> None:  # fmt: skip
+        self._config, self._avatar, self._image_loss = config, avatar, image_loss
+        self._light, self._adversary = light, adversary
 
-    def terms(self, batch: Batch, step: int, detail: int) -> dict[str, Tensor]:
-        """The terms over a step's batch, scalars by name. detail: of the batch's pictures (see Avatar.shade)."""
-        config, avatar, truth = self._config, self._avatar, batch.truth
-        prediction = avatar(batch.joints, batch.confidence, batch.cameras, detail)
+    def terms(self, batch: Batch, step: int, attempt: int, detail: int) -> dict[str, Tensor]:
+        """The terms over a batch, scalars by name. detail: of the batch's pictures (see Avatar.shade); step, attempt: as
+        the batch was asked for."""
+        config, avatar, truth, past = self._config, self._avatar, batch.truth, None
+        if avatar.config.reads_past and batch.before is not None:
+            rng = np.random.default_rng((config.seed, 4, step, attempt))
+            past = remembered(avatar, batch.before, batch.cameras, detail, rng)
+        prediction = avatar(batch.joints, batch.confidence, batch.cameras, detail, past)
+        prediction = self._lit(prediction, batch.which)
         maps, rgb = prediction.maps, prediction.rgb
-        if self._light is not None:
-            rgb = rgb * self._light(batch.which)
         terms = {
             "image": config.weight_image * losses.image_loss(self._image_loss, rgb, prediction.alpha, truth),
             "mask": config.weight_mask * losses.mask_loss(prediction.mask_logits, truth.rgba[:, 3:], truth.valid),
@@ -42,7 +59,49 @@ class Objective:
         if maps.proxy is not None and maps.coordinates is not None:
             stray = nn.functional.mse_loss(maps.coordinates, maps.proxy.coordinates)
             terms["coordinates"] = config.weight_coordinates * stray
+        if self._adversary is not None:
+            adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
+            terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}
+        if config.weight_temporal and batch.before is not None and batch.before.there[:, 0].any():
+            terms["temporal"] = config.weight_temporal * self._temporal(prediction, batch, batch.before, past, detail)
         return terms
+
+    def _lit(self, prediction: Prediction, which: Sequence[int]) -> Prediction:
+        return prediction if self._light is None else replace(prediction, rgb=prediction.rgb * self._light(which))
+
+    def _seen(self, prediction: Prediction, batch: Batch, past: Past | None, detail: int) -> list[Seen]:
+        """What the discriminators judge: the picture with the pose, and where a film is drawn three frames in a row."""
+        assert self._adversary is not None and prediction.maps.shown is not None
+        truth, shown = batch.truth, prediction.maps.shown
+        if detail > 1:
+            shown = functional.interpolate(shown, scale_factor=detail, mode="bilinear")
+        fake = torch.lerp(truth.rgba, picture(prediction), truth.valid)
+        seen = [Seen("picture", torch.cat([shown, fake], 1), torch.cat([shown, truth.rgba], 1))]
+        if not self._adversary.judges_film or past is None or batch.before is None or not past.drawn[:, -1].any():
+            return seen
+        rows = np.flatnonzero(past.drawn[:, -1])
+        real, drawn = [at_network_size(truth.rgba, detail)[rows]], [at_network_size(fake, detail)[rows]]
+        for i, before in enumerate(batch.before.truth):
+            rgba, valid = (at_network_size(x, detail)[rows] for x in (before.rgba, before.valid))
+            real.append(rgba)
+            drawn.append(torch.lerp(rgba, past.pictures[rows, i], valid))
+        return [*seen, Seen("film", torch.cat(drawn, 1), torch.cat(real, 1))]
+
+    def _temporal(self, prediction: Prediction, batch: Batch, before: Before, past: Past | None, detail: int) -> Tensor:
+        """The temporal loss over the shots whose row before is there. A network that reads the past is held to what it
+        remembers of it; others draw the row before anew, and learn from both."""
+        known = past.drawn[:, 0] if past is not None else before.there[:, 0]
+        if not known.any():
+            return prediction.rgb.new_zeros(())
+        rows, truth, earlier = np.flatnonzero(known), batch.truth, before.truth[0]
+        images = [x[rows] for x in (picture(prediction), truth.rgba, earlier.rgba, truth.valid * earlier.valid)]
+        if past is not None:
+            image, true, true_before, valid = (at_network_size(x, detail) for x in images)
+            return losses.temporal_loss(image, past.pictures[rows, 0], true, true_before, valid)
+        cameras, which = [batch.cameras[i] for i in rows], [batch.which[i] for i in rows]
+        drawn = self._avatar(before.joints[rows, 0], before.confidence[rows, 0], cameras, detail)
+        image, true, true_before, valid = images
+        return losses.temporal_loss(image, picture(self._lit(drawn, which)), true, true_before, valid)
 
     def pretraining_terms(self, source: BatchSource, step: int, attempt: int) -> dict[str, Tensor]:
         """The terms of pre-training towards the proxy's maps (method textured)."""

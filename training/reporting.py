@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts",
-           "preview_psnr")  # fmt: skip
+           "temporal", "adversarial", "features", "discriminator", "preview_psnr")  # fmt: skip
 
 
 class Bar:

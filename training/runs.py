@@ -23,6 +23,7 @@ from .. import __version__
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.avatar_file import make_header, save_avatar
 from ..neural_backend.interface.messages import BackendError
+from ..neural_backend.past import PAST_FRAMES
 from ..neural_backend.renderer import choose_device
 from . import atlas, initialise
 from .batches import BatchSource, Shot
@@ -87,7 +88,8 @@ def train(
         augmentation = Augmentation(config.zoom, config.shift, config.rotation)
         device = avatar.proxy_params.device
         errors = Disturbance(config.jitter, config.dropout)
-        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device, errors)) as source:
+        before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
+        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before)) as source:
             trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint())
             trainer.facts = {**facts, "image_loss": loss_name}
             image_loss.to(device)
@@ -179,7 +181,7 @@ def _begin(
     if not shots:
         raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
     facts: dict[str, Any] = {"datasets": [d.path.resolve().name for d in datasets], "pictures": len(shots)}
-    if config.method != "direct" and config.proxy_steps:
+    if config.method not in ("direct", "v2v") and config.proxy_steps:
         fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
         facts["proxy_iou"] = round(fitted.iou_after, 4)
         reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.messages import BackendError
+from .adversarial import make_adversary
 from .batches import BatchSource
 from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
@@ -72,7 +73,8 @@ class Trainer:
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
-        self._objective = Objective(config, avatar, image_loss, self.light)
+        self._adversary = make_adversary(config, avatar)
+        self._objective = Objective(config, avatar, image_loss, self.light, self._adversary)
         gains = list(self.light.parameters()) if self.light is not None else []
         groups = [{"params": network, "rate": network_rate(config)}, {"params": gains, "rate": config.lr},
                   {"params": textures, "rate": config.lr * TEXTURE_RATE}]  # fmt: skip
@@ -127,14 +129,20 @@ class Trainer:
             return {}
         self._optimizer.step()
         self._update_mean(state.step)
+        values = {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
+        if self._adversary is not None and not self.pretraining:
+            values["discriminator"] = self._adversary.learn(scale)
+            if not math.isfinite(values["discriminator"]):
+                self._roll_back()
+                return {}
         self.state = replace(state, step=state.step + 1)
-        return {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
+        return values
 
     def _terms(self) -> dict[str, Tensor]:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
         if self.pretraining:
             return self._objective.pretraining_terms(self._source, step, attempt)
-        return self._objective.terms(self._source.batch(step, attempt, detail), step, detail)
+        return self._objective.terms(self._source.batch(step, attempt, detail), step, attempt, detail)
 
     def _update_mean(self, step: int) -> None:
         decay = min(self.config.ema, (1 + step) / (10 + step))
@@ -196,6 +204,8 @@ class Trainer:
             "facts": self.facts,
         }
         state["network"] = asdict(self.avatar.config.network)
+        if self._adversary is not None:
+            tensors |= nest("adversary", self._adversary.state())
         write_checkpoint(self.folder, Checkpoint(tensors | nest("body", body_tensors(self.avatar)), state))
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -221,6 +231,8 @@ class Trainer:
             own = unnest(name, moments)
             if own:
                 self._optimizer.state[parameter] = {key: value.to(self._device) for key, value in own.items()}
+        if self._adversary is not None:
+            self._adversary.restore(unnest("adversary", checkpoint.tensors))
 
     def _roll_back(self) -> None:
         """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""

@@ -26,9 +26,9 @@ FORMAT_VERSION = 2
 METADATA_KEY = "neural_avatar"
 
 #: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
-#: straight from the network. direct-proxy: the same with the proxy as input. static: the proxy and its textures, no
-#: network.
-METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "static")
+#: straight from the network. direct-proxy: the same with the proxy as input. v2v: video translation, RGB and mask from
+#: a network that also sees the frames before. static: the proxy and its textures, no network.
+METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "v2v", "static")
 
 #: A JSON header larger than this is not one of ours (the thumbnail is the largest thing in it).
 _MAX_HEADER = 16 * 2**20

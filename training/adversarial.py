@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The adversarial loss: discriminators that learn to tell renders from film, and what they say of a render.
+
+Least squares (Mao et al. 2017) and feature matching, as in pix2pixHD and vid2vid. A discriminator of pictures sees each
+together with what the network was shown of the pose; for method v2v another one sees three frames in a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..neural_backend.avatar import Avatar
+from ..neural_backend.past import PAST_FRAMES
+from .checkpoint import nest, unnest
+from .config import TrainConfig
+from .discriminators import MultiScaleDiscriminator
+
+#: Channels of a picture: premultiplied colour and alpha.
+_PICTURE = 4
+#: The discriminators learn this much slower than the network, which is to stay ahead of them.
+RATE = 0.2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a discriminator judges: renders and film, (B, C, H, W) each. The renders carry their gradient."""
+
+    name: str
+    fake: Tensor
+    real: Tensor
+
+
+class Adversary:
+    """The discriminators of a run, with an optimiser of their own.
+
+    condition: channels of what the network is shown of the pose. frames: how many frames in a row a second discriminator
+    sees; 0 for none. Draws from no random generator but its own.
+    """
+
+    def __init__(self, condition: int, frames: int, seed: int, lr: float, device: torch.device) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            networks: dict[str, nn.Module] = {"picture": MultiScaleDiscriminator(condition + _PICTURE)}
+            if frames:
+                networks["film"] = MultiScaleDiscriminator(frames * _PICTURE, scales=1)
+        self._networks = nn.ModuleDict(networks).to(device)
+        self._lr = lr * RATE
+        self._optimizer = torch.optim.Adam(self._networks.parameters(), self._lr, (0.5, 0.999))
+        self._seen: tuple[Seen, ...] = ()
+
+    @property
+    def judges_film(self) -> bool:
+        """Whether there is a discriminator of frames in a row."""
+        return "film" in self._networks
+
+    def terms(self, seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+        """What the discriminators say of the renders: the adversarial loss and the distance of features (feature
+        matching), each a mean over scales and discriminators. They learn from the same pictures in ``learn``."""
+        self._seen = tuple(Seen(s.name, s.fake.detach(), s.real) for s in seen)
+        adversarial, features, scales = seen[0].fake.new_zeros(()), seen[0].fake.new_zeros(()), 0
+        self._networks.requires_grad_(False)  # the gradient goes through them, to the renders alone
+        for s in seen:
+            with torch.no_grad():
+                wanted = self._networks[s.name](s.real)
+            for own, target in zip(self._networks[s.name](s.fake), wanted, strict=True):
+                adversarial = adversarial + (own[-1] - 1).square().mean()
+                pairs = zip(own[:-1], target[:-1], strict=True)
+                features = features + torch.stack([functional.l1_loss(a, b) for a, b in pairs]).mean()
+                scales += 1
+        self._networks.requires_grad_(True)
+        return adversarial / scales, features / scales
+
+    def learn(self, scale: float) -> float:
+        """One step of the discriminators on what they last saw. scale: of their learning rate. Returns their loss; not
+        finite when they have diverged."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr * scale
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for s in self._seen:
+            for real, fake in zip(self._networks[s.name](s.real), self._networks[s.name](s.fake), strict=True):
+                losses.append(((real[-1] - 1).square().mean() + fake[-1].square().mean()) / 2)
+        self._seen = ()
+        loss = torch.stack(losses).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self._networks.parameters(), math.inf)
+        self._optimizer.step()
+        return float(loss.detach()) if math.isfinite(float(norm)) else math.nan
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and moments, for a checkpoint."""
+        weights = dict(self._networks.named_parameters())
+        moments = {
+            f"{name}/{key}": value
+            for name, p in weights.items()
+            for key, value in self._optimizer.state.get(p, {}).items()
+        }
+        return nest("weights", weights) | nest("moments", moments)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take what ``state`` gave."""
+        weights, moments = unnest("weights", state), unnest("moments", state)
+        self._networks.load_state_dict(weights)
+        self._optimizer.state.clear()
+        for name, parameter in self._networks.named_parameters():
+            own = unnest(name, moments)
+            if own:
+                self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
+
+
+def make_adversary(config: TrainConfig, avatar: Avatar) -> Adversary | None:
+    """The discriminators that a run asks for; None where it asks for none, and then nothing of it is computed."""
+    if not (config.adversarial or config.features):
+        return None
+    frames = 1 + PAST_FRAMES if avatar.config.reads_past else 0
+    device = avatar.proxy_params.device
+    return Adversary(avatar.config.shown_channels, frames, config.seed, config.lr, device)
