@@ -41,7 +41,7 @@ def make_header(
         provenance=provenance or {},
         metrics=metrics or {},
         thumbnail=thumbnail,
-        format_version=2 if _later(avatar) else 1,
+        format_version=2 if _later(avatar) or avatar.config.reads_past else 1,
     )
 
 

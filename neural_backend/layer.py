@@ -18,6 +18,7 @@ from .avatar import Avatar, BodyMaps
 from .interface.camera import Camera
 from .interface.messages import EMPTY_DEPTH
 from .interface.proxy import PART_COUNT
+from .past import Past
 from .textures import KEPT_PARTS, sample_dominant
 
 _NO_DEPTH = 1e5
@@ -47,10 +48,13 @@ class Layer:
 
 
 @torch.inference_mode()
-def body_maps(avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, crop: Camera) -> BodyMaps:
-    """The maps of one body. joints: (137, 3) world; confidence: (137,); crop: a camera of the network's size."""
+def body_maps(
+    avatar: Avatar, joints: npt.ArrayLike, confidence: npt.ArrayLike, crop: Camera, past: Past | None = None
+) -> BodyMaps:
+    """The maps of one body. joints: (137, 3) world; confidence: (137,); crop: a camera of the network's size; past: the
+    frames before, for a network that reads them."""
     j, c = np.asarray(joints)[None], np.asarray(confidence)[None]
-    maps = avatar.maps(j, c, [crop])
+    maps = avatar.maps(j, c, [crop], past)
     if maps.proxy is None:  # the depth comes from the proxy, whatever the method
         maps = replace(maps, proxy=avatar.proxy_maps(j, c, [crop]))
     return maps

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -112,13 +113,17 @@ class Generator(nn.Module):
         for down in self.down:
             levels.append(x)
             x = down(x)
-        return self.blocks(x), levels
+        out: Tensor = self.blocks(x)
+        return out, levels
 
     def features(self, x: Tensor) -> list[Tensor]:
         """What each decoder's output convolution reads."""
         x, levels = self._encoded(x)
-        return [decoder.features(x, levels) for decoder in self.decoders]
+        return [cast(Decoder, decoder).features(x, levels) for decoder in self.decoders]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x, levels = self._encoded(x)
-        return [decoder(x, levels) for decoder in self.decoders]
+        return self.outputs(self.features(x))
+
+    def outputs(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs that belong to ``features``."""
+        return [cast(Decoder, decoder).out(y) for decoder, y in zip(self.decoders, features, strict=True)]

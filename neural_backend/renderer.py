@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .avatar import Avatar
+from .avatar import Avatar, BodyMaps
 from .avatar_file import load_avatar
 from .compose import empty_planes, write_layers
 from .interface.body import REQUIRED_JOINTS
@@ -175,11 +175,16 @@ def render_rgba(
 
     joints: (137, 3) world; confidence: (137,). Everything transparent when the body is not in view.
     """
-    out = np.zeros((camera.height, camera.width, 4), np.float32)
     crop = crop_of(avatar, joints, confidence, camera)
-    layer = (
-        render_layer(avatar, body_maps(avatar, joints, confidence, crop), crop, camera) if crop is not None else None
-    )
+    if crop is None:
+        return np.zeros((camera.height, camera.width, 4), np.float32)
+    return paint(avatar, body_maps(avatar, joints, confidence, crop), crop, camera)
+
+
+def paint(avatar: Avatar, maps: BodyMaps, crop: Camera, camera: Camera) -> npt.NDArray[np.float32]:
+    """The picture, as of :func:`render_rgba`, of one body's maps that ``crop`` sees."""
+    out = np.zeros((camera.height, camera.width, 4), np.float32)
+    layer = render_layer(avatar, maps, crop, camera)
     if layer is not None:
         height, width = layer.alpha.shape
         region = out[layer.y : layer.y + height, layer.x : layer.x + width]

@@ -36,7 +36,7 @@ class TwoScaleGenerator(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         size = x.shape[-2:]
         features = self.coarse.features(F.avg_pool2d(x, 2))
-        coarse = [decoder.out(y) for decoder, y in zip(self.coarse.decoders, features, strict=True)]
+        coarse = self.coarse.outputs(features)
         stem = self.stem(x)
         y = self.blocks(self.join(torch.cat([self.down(stem), *features], 1)))
         y = F.interpolate(y, size=size, mode="nearest")

@@ -8,7 +8,7 @@ together with what the network was shown of the pose; for method v2v another one
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +39,8 @@ class Seen:
 class Adversary:
     """The discriminators of a run, with an optimiser of their own.
 
-    condition: channels of what the network is shown of the pose. frames: how many frames in a row a second discriminator
-    sees; 0 for none. Draws from no random generator but its own.
+    condition: channels of what the network is shown of the pose. frames: how many frames in a row a second
+    discriminator sees; 0 for none. Draws from no random generator but its own.
     """
 
     def __init__(self, condition: int, frames: int, seed: int, lr: float, device: torch.device) -> None:
@@ -53,6 +53,10 @@ class Adversary:
         self._lr = lr * RATE
         self._optimizer = torch.optim.Adam(self._networks.parameters(), self._lr, (0.5, 0.999))
         self._seen: tuple[Seen, ...] = ()
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The discriminators' weights."""
+        return self._networks.parameters()
 
     @property
     def judges_film(self) -> bool:

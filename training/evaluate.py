@@ -15,10 +15,10 @@ from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.png import write_png
-from ..neural_backend.renderer import render_rgba
 from .crops import cut_crop
 from .dataset import Dataset, View
 from .figures import Frame, mean_figures, worst_first
+from .film import Film
 from .measures import Looked, Measures
 from .metrics import flicker, frame_metrics, over
 from .pictures import cut
@@ -40,10 +40,10 @@ def evaluate(
 ) -> list[Frame]:
     """Render each view at the dataset's own frame size and compare it with its picture. measures: those by networks,
     left out where there are none."""
-    frames: list[Frame] = []
+    frames, film = list[Frame](), Film(avatar, dataset)
     last: dict[int, tuple[int, Pixels, Pixels]] = {}  # by camera
     for i, view in enumerate(views):
-        image, truth = render_view(avatar, dataset, view), dataset.picture(view).full()
+        image, truth = film.draw(view), dataset.picture(view).full()
         shaking = _flicker(dataset, view, image, truth, last.get(view.camera))
         metrics = frame_metrics(image, truth)
         looked = measures.look(image, truth) if measures is not None else Looked()
@@ -115,13 +115,8 @@ def heldout_figures(
 
 
 def render_view(avatar: Avatar, dataset: Dataset, view: View) -> npt.NDArray[np.float32]:
-    """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it. Empty where
-    the real camera saw nothing, as the truth is."""
-    image = render_rgba(avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.camera(view))
-    x0, y0, x1, y1 = dataset.filmed(view)
-    x, y = np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5
-    inside = ((x >= x0) & (x <= x1)) & ((y >= y0) & (y <= y1))[:, None]
-    return np.asarray(image * inside[..., None], np.float32)
+    """One view as ``evaluate`` compares it; see training.film."""
+    return Film(avatar, dataset).draw(view)
 
 
 def frames_to_show(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:

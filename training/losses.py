@@ -146,8 +146,8 @@ def temporal_loss(image: Tensor, before: Tensor, truth: Tensor, truth_before: Te
     """The mean absolute change from one frame to the next that the film does not show; an error that stays costs
     nothing here.
 
-    image, truth: (B, 4, H, W) premultiplied display sRGB and alpha; before, truth_before: those of the frame before, seen
-    by the same camera; valid: (B, 1, H, W), 1 where both training pictures reach.
+    image, truth: (B, 4, H, W) premultiplied display sRGB and alpha; before, truth_before: those of the frame before,
+    seen by the same camera; valid: (B, 1, H, W), 1 where both training pictures reach.
     """
     change = (image - before) - (truth - truth_before)
     return (change.abs() * valid).sum() / (image.shape[1] * valid.sum()).clamp_min(1)

@@ -36,8 +36,8 @@ class Objective:
         self._light, self._adversary = light, adversary
 
     def terms(self, batch: Batch, step: int, attempt: int, detail: int) -> dict[str, Tensor]:
-        """The terms over a batch, scalars by name. detail: of the batch's pictures (see Avatar.shade); step, attempt: as
-        the batch was asked for."""
+        """The terms over a batch, scalars by name. step, attempt, detail: as the batch was asked for (see
+        BatchSource)."""
         config, avatar, truth, past = self._config, self._avatar, batch.truth, None
         if avatar.config.reads_past and batch.before is not None:
             rng = np.random.default_rng((config.seed, 4, step, attempt))

@@ -73,8 +73,8 @@ class Trainer:
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
-        self._adversary = make_adversary(config, avatar)
-        self._objective = Objective(config, avatar, image_loss, self.light, self._adversary)
+        self.adversary = make_adversary(config, avatar)
+        self._objective = Objective(config, avatar, image_loss, self.light, self.adversary)
         gains = list(self.light.parameters()) if self.light is not None else []
         groups = [{"params": network, "rate": network_rate(config)}, {"params": gains, "rate": config.lr},
                   {"params": textures, "rate": config.lr * TEXTURE_RATE}]  # fmt: skip
@@ -130,8 +130,8 @@ class Trainer:
         self._optimizer.step()
         self._update_mean(state.step)
         values = {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
-        if self._adversary is not None and not self.pretraining:
-            values["discriminator"] = self._adversary.learn(scale)
+        if self.adversary is not None and not self.pretraining:
+            values["discriminator"] = self.adversary.learn(scale)
             if not math.isfinite(values["discriminator"]):
                 self._roll_back()
                 return {}
@@ -204,8 +204,8 @@ class Trainer:
             "facts": self.facts,
         }
         state["network"] = asdict(self.avatar.config.network)
-        if self._adversary is not None:
-            tensors |= nest("adversary", self._adversary.state())
+        if self.adversary is not None:
+            tensors |= nest("adversary", self.adversary.state())
         write_checkpoint(self.folder, Checkpoint(tensors | nest("body", body_tensors(self.avatar)), state))
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -231,8 +231,8 @@ class Trainer:
             own = unnest(name, moments)
             if own:
                 self._optimizer.state[parameter] = {key: value.to(self._device) for key, value in own.items()}
-        if self._adversary is not None:
-            self._adversary.restore(unnest("adversary", checkpoint.tensors))
+        if self.adversary is not None:
+            self.adversary.restore(unnest("adversary", checkpoint.tensors))
 
     def _roll_back(self) -> None:
         """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""
