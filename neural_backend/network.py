@@ -83,17 +83,13 @@ class Decoder(nn.Module):
         )
         self.out = output_layer(c[0], outputs, config.kernel)
 
-    def features(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
-        """What the output convolution reads, (B, channels[0], H, W)."""
+    def forward(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """What the output convolution ``out`` reads, (B, channels[0], H, W)."""
         x = self.blocks(x)
         for block, level in zip(self.up, reversed(levels), strict=True):
             x = F.interpolate(x, size=level.shape[-2:], mode="nearest")
             x = block(torch.cat([x, level], 1) if self.skips else x)
         return x
-
-    def forward(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
-        out: Tensor = self.out(self.features(x, levels))
-        return out
 
 
 class Generator(nn.Module):
@@ -107,23 +103,19 @@ class Generator(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(c[4]) for _ in range(config.blocks[0])))
         self.decoders = nn.ModuleList(Decoder(config, n) for n in outputs)
 
-    def _encoded(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What each decoder's output convolution reads, (B, channels[0], H, W)."""
         x = self.stem(x)
         levels = []
         for down in self.down:
             levels.append(x)
             x = down(x)
-        out: Tensor = self.blocks(x)
-        return out, levels
-
-    def features(self, x: Tensor) -> list[Tensor]:
-        """What each decoder's output convolution reads."""
-        x, levels = self._encoded(x)
-        return [cast(Decoder, decoder).features(x, levels) for decoder in self.decoders]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return self.outputs(self.features(x))
+        x = self.blocks(x)
+        return [decoder(x, levels) for decoder in self.decoders]
 
     def outputs(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The outputs that belong to ``features``."""
         return [cast(Decoder, decoder).out(y) for decoder, y in zip(self.decoders, features, strict=True)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.outputs(self.features(x))

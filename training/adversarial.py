@@ -40,10 +40,12 @@ class Adversary:
     """The discriminators of a run, with an optimiser of their own.
 
     condition: channels of what the network is shown of the pose. frames: how many frames in a row a second
-    discriminator sees; 0 for none. Draws from no random generator but its own.
+    discriminator sees; 0 for none. mixed: compute in bfloat16. Draws from no random generator but its own.
     """
 
-    def __init__(self, condition: int, frames: int, seed: int, lr: float, device: torch.device) -> None:
+    def __init__(
+        self, condition: int, frames: int, seed: int, lr: float, device: torch.device, mixed: bool = False
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             networks: dict[str, nn.Module] = {"picture": MultiScaleDiscriminator(condition + _PICTURE)}
@@ -52,6 +54,7 @@ class Adversary:
         self._networks = nn.ModuleDict(networks).to(device)
         self._lr = lr * RATE
         self._optimizer = torch.optim.Adam(self._networks.parameters(), self._lr, (0.5, 0.999))
+        self._mixed = mixed
         self._seen: tuple[Seen, ...] = ()
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -71,8 +74,8 @@ class Adversary:
         self._networks.requires_grad_(False)  # the gradient goes through them, to the renders alone
         for s in seen:
             with torch.no_grad():
-                wanted = self._networks[s.name](s.real)
-            for own, target in zip(self._networks[s.name](s.fake), wanted, strict=True):
+                wanted = self._judged(s.name, s.real)
+            for own, target in zip(self._judged(s.name, s.fake), wanted, strict=True):
                 adversarial = adversarial + (own[-1] - 1).square().mean()
                 pairs = zip(own[:-1], target[:-1], strict=True)
                 features = features + torch.stack([functional.l1_loss(a, b) for a, b in pairs]).mean()
@@ -88,7 +91,7 @@ class Adversary:
         self._optimizer.zero_grad(set_to_none=True)
         losses = []
         for s in self._seen:
-            for real, fake in zip(self._networks[s.name](s.real), self._networks[s.name](s.fake), strict=True):
+            for real, fake in zip(self._judged(s.name, s.real), self._judged(s.name, s.fake), strict=True):
                 losses.append(((real[-1] - 1).square().mean() + fake[-1].square().mean()) / 2)
         self._seen = ()
         loss = torch.stack(losses).mean()
@@ -96,6 +99,11 @@ class Adversary:
         norm = nn.utils.clip_grad_norm_(self._networks.parameters(), math.inf)
         self._optimizer.step()
         return float(loss.detach()) if math.isfinite(float(norm)) else math.nan
+
+    def _judged(self, name: str, pictures: Tensor) -> list[list[Tensor]]:
+        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self._mixed):
+            scales = self._networks[name](pictures)
+        return [[layer.float() for layer in scale] for scale in scales]
 
     def state(self) -> dict[str, Tensor]:
         """Weights and moments, for a checkpoint."""
@@ -124,4 +132,4 @@ def make_adversary(config: TrainConfig, avatar: Avatar) -> Adversary | None:
         return None
     frames = 1 + PAST_FRAMES if avatar.config.reads_past else 0
     device = avatar.proxy_params.device
-    return Adversary(avatar.config.shown_channels, frames, config.seed, config.lr, device)
+    return Adversary(avatar.config.shown_channels, frames, config.seed, config.lr, device, avatar.mixed_precision)
