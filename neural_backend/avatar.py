@@ -20,7 +20,7 @@ from .interface.camera import Camera
 from .interface.proxy import PART_COUNT, RESIDUAL_REACH, ProxyGeometry, default_proxy
 from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
-from .past import PAST_FRAMES, PICTURE_CHANNELS, Past
+from .past import PAST_CHANNELS, Past, past_maps
 from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
 from .textures import sample_pictures
 from .two_scale import TwoScaleGenerator
@@ -153,7 +153,7 @@ class Avatar(nn.Module):
         self.generator: Generator | TwoScaleGenerator | None = None
         if config.method != "static":
             inputs = config.shown_channels
-            inputs += PAST_FRAMES * (BONE_CHANNELS + PICTURE_CHANNELS) if config.reads_past else 0
+            inputs += PAST_CHANNELS if config.reads_past else 0
             outputs = (PART_COUNT + 1, PART_COUNT * 2) if config.textured else (1, 3)
             self.generator = (TwoScaleGenerator if config.reads_past else Generator)(config.network, inputs, outputs)
 
@@ -224,7 +224,7 @@ class Avatar(nn.Module):
             inputs = torch.cat([inputs, self._proxy_input(proxy, joints, cameras, scale)], 1)
         shown = inputs if self.training else None
         if self.config.reads_past:
-            inputs = torch.cat([inputs, self._past_input(past, cameras)], 1)
+            inputs = torch.cat([inputs, past_maps(past, self.bone_maps, cameras, inputs.device)], 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
             first, second = (x.float() for x in self.generator(inputs))
         if not self.config.textured:
@@ -234,18 +234,6 @@ class Avatar(nn.Module):
             return BodyMaps(first, torch.sigmoid(second), None, proxy, scale, shown=shown)
         coordinates = torch.addcmul(proxy.coordinates, self.reach, torch.tanh(second))
         return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale, shown=shown)
-
-    def _past_input(self, past: Past | None, cameras: Sequence[Camera]) -> Tensor:
-        batch, height, width = len(cameras), cameras[0].height, cameras[0].width
-        device = self.proxy_params.device
-        if past is None:
-            channels = PAST_FRAMES * (BONE_CHANNELS + PICTURE_CHANNELS)
-            return torch.zeros(batch, channels, height, width, device=device)
-        repeated = [camera for camera in cameras for _ in range(PAST_FRAMES)]
-        bones = self.bone_maps(past.joints.reshape(-1, 137, 3), past.confidence.reshape(-1, 137), repeated)
-        posed, drawn = (torch.from_numpy(x).to(device)[..., None, None, None] for x in (past.posed, past.drawn))
-        bones = bones.view(batch, PAST_FRAMES, BONE_CHANNELS, height, width) * posed
-        return torch.cat([bones, past.pictures * drawn], 2).flatten(1, 2)
 
     def _proxy_input(
         self,

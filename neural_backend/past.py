@@ -6,7 +6,7 @@ A frame of which nothing is known is all zeros in poses and pictures, so that an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .bone_maps import CHANNELS as BONE_CHANNELS
 from .interface.camera import Camera
 
 #: Frames before the present one that the network is told of, the nearest first.
 PAST_FRAMES = 2
-#: Channels of a past frame's picture: premultiplied display sRGB, and alpha.
-PICTURE_CHANNELS = 4
+#: Channels of all past frames' bone maps and pictures (premultiplied display sRGB, and alpha).
+PAST_CHANNELS = PAST_FRAMES * (BONE_CHANNELS + 4)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,24 @@ def past_of(frames: Sequence[DrawnFrame | None], camera: Camera) -> Past:
         for name in ("joints", "confidence")
     )
     return Past(joints, confidence, torch.stack(pictures)[None], known, known)
+
+
+def past_maps(
+    past: Past | None,
+    bone_maps: Callable[[npt.ArrayLike, npt.ArrayLike, Sequence[Camera]], Tensor],
+    cameras: Sequence[Camera],
+    device: torch.device,
+) -> Tensor:
+    """What the network sees of the past, (B, PAST_CHANNELS, H, W). bone_maps: draws poses before cameras; cameras: the
+    present frame's crops."""
+    batch, height, width = len(cameras), cameras[0].height, cameras[0].width
+    if past is None:
+        return torch.zeros(batch, PAST_CHANNELS, height, width, device=device)
+    repeated = [camera for camera in cameras for _ in range(PAST_FRAMES)]
+    joints, confidence = (x.reshape(len(repeated), *x.shape[2:]) for x in (past.joints, past.confidence))
+    bones = bone_maps(joints, confidence, repeated).view(batch, PAST_FRAMES, -1, height, width)
+    posed, drawn = (torch.from_numpy(x).to(device)[..., None, None, None] for x in (past.posed, past.drawn))
+    return torch.cat([bones * posed, past.pictures * drawn], 2).flatten(1, 2)
 
 
 def _moved(picture: Tensor, old: Camera, new: Camera) -> Tensor:

@@ -62,7 +62,7 @@ class Objective:
         if self._adversary is not None:
             adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
             terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}
-        if config.weight_temporal and batch.before is not None and batch.before.there[:, 0].any():
+        if config.weight_temporal and batch.before is not None:
             terms["temporal"] = config.weight_temporal * self._temporal(prediction, batch, batch.before, past, detail)
         return terms
 
