@@ -18,7 +18,7 @@ from .files import write_text
 from .measures import find_measures
 from .quadrants import absent_quadrants, trained_cameras
 from .reporting import Reporter
-from .reports.evaluation import Subject, write_report
+from .reports.evaluation import Subject, known_limits, write_report
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def evaluate_command(
     for frame in worst_first(frames)[:3]:
         ssim, decibels = frame.metrics.ssim_box, frame.metrics.psnr_box
         print(f"worst: {frame.camera} {frame.view.row:05d}, SSIM box {ssim:.4f}, PSNR box {decibels:.2f}")
-    for sentence in missing:
+    subject = Subject(avatar_path, header, avatar, dataset)
+    limits = [*missing, *known_limits(subject, frames)]
+    for sentence in limits:
         print(sentence)
     if outputs.json:
         about = {"avatar": avatar_path.name, "dataset": dataset_path.resolve().name, "method": avatar.config.method}
@@ -67,6 +69,5 @@ def evaluate_command(
     if outputs.pictures:
         write_pictures(avatar, dataset, frames, outputs.pictures)
     if outputs.report:
-        subject = Subject(avatar_path, header, avatar, dataset)
-        write_report(outputs.report, subject, frames, result, missing, Reporter().progress("Report"))
+        write_report(outputs.report, subject, frames, result, limits, Reporter().progress("Report"))
     return 0

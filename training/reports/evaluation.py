@@ -32,6 +32,10 @@ _STYLE = (
 )
 
 
+#: Fewer pictures than this are few.
+_FEW = 20
+
+
 @dataclass(frozen=True)
 class Subject:
     """What was evaluated: the avatar, its file and header, and the dataset that it was compared with."""
@@ -52,14 +56,14 @@ def write_report(
     subject: Subject,
     frames: Sequence[Frame],
     result: dict[str, Any],
-    missing: Sequence[str],
+    limits: Sequence[str],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the page. result: figures.summary of the frames; missing: sentences on what could not be measured. Raises
-    OSError."""
+    """Write the page. result: figures.summary of the frames; limits: sentences on what could not be measured, and on
+    what else a reader must know first. Raises OSError."""
     title = f"Evaluation of {subject.header.name or subject.path.stem}"
     parts = [
-        f"<h1>{escape(title)}</h1>", _summary(subject, frames), _limits(subject, frames, missing), _tables(result),
+        f"<h1>{escape(title)}</h1>", _summary(subject, frames), _limits(limits), _tables(result),
         _frames(subject, frames, progress), _textures(subject), _run(subject), row_curves(frames), _facts(subject),
         _definitions(measured(result)),
         f'<p class="quiet">Written by Neural Avatar {__version__}. This file is whole: it needs no network.</p>',
@@ -82,9 +86,9 @@ def _summary(subject: Subject, frames: Sequence[Frame]) -> str:
     return f"{person}<p>{escape(text)}</p>"
 
 
-def _limits(subject: Subject, frames: Sequence[Frame], missing: Sequence[str]) -> str:
-    """What a reader must know before believing the figures."""
-    data, said = subject.dataset, list(missing)
+def known_limits(subject: Subject, frames: Sequence[Frame]) -> list[str]:
+    """Sentences on what a reader must know before believing the figures."""
+    data, said = subject.dataset, []
     names = subject.header.provenance.get("datasets")
     if not isinstance(names, list) or data.path.resolve().name not in names:
         said.append(
@@ -98,9 +102,13 @@ def _limits(subject: Subject, frames: Sequence[Frame], missing: Sequence[str]) -
     empty = sum(frame.metrics.ssim_box != frame.metrics.ssim_box for frame in frames)
     if empty:
         said.append(f"{empty} pictures show nobody; they count in the figures of the whole frame alone.")
-    if len(frames) < 20:
+    if len(frames) < _FEW:
         said.append(f"{len(frames)} pictures are few: the means, and Fréchet distances above all, will vary.")
-    items = "".join(f'<li class="minor">{escape(sentence)}</li>' for sentence in said)
+    return said
+
+
+def _limits(sentences: Sequence[str]) -> str:
+    items = "".join(f'<li class="minor">{escape(sentence)}</li>' for sentence in sentences)
     return f'<h2>What to know first</h2><ul class="advice">{items}</ul>' if items else ""
 
 
