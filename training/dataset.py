@@ -91,10 +91,13 @@ class Dataset:
         x0, y0, x1, y1 = self.frames.filmed[view.row, view.camera].tolist()
         return x0, y0, x1, y1
 
+    def listed(self, view: View) -> bool:
+        """Should there be a picture of the view? In frames where nobody was found there is none."""
+        return self.frames is None or bool(self.frames.valid[view.row, view.camera])
+
     def has_picture(self, view: View) -> bool:
-        """Is there a picture of the view? In frames where nobody was found there is none."""
-        listed = self.frames is None or bool(self.frames.valid[view.row, view.camera])
-        return listed and self.picture_path(view).is_file()
+        """Is there a picture of the view?"""
+        return self.listed(view) and self.picture_path(view).is_file()
 
     def picture(self, view: View) -> Picture:
         """The decoded picture of a view (cached); raises BackendError 'dataset-picture'."""
@@ -137,10 +140,7 @@ class Dataset:
             raise BackendError(
                 "dataset-split", f"{self.path} has no usable rows of split {' '.join(sorted(wanted))}; it has {known}."
             )
-        views = [View(row, camera) for row in rows for camera in indices]
-        if self.frames is not None:
-            valid = self.frames.valid
-            views = [view for view in views if valid[view.row, view.camera]]
+        views = [view for row in rows for camera in indices if self.listed(view := View(row, camera))]
         if not views:
             where = ", ".join(self.camera_names[i] for i in indices)
             raise BackendError(
@@ -156,8 +156,31 @@ class Dataset:
         return views
 
     def training_views(self, cameras: Sequence[str] = ("train",)) -> list[View]:
-        """The views that may be trained on: rows of split 'train' seen by the train cameras (or the cameras chosen)."""
-        return self.views(("train",), cameras)
+        """The views that may be trained on: rows of split 'train' seen by the train cameras (or the cameras chosen).
+
+        Raises BackendError 'dataset-frames' where they show a single pose, and what ``views`` raises.
+        """
+        views = self.views(("train",), cameras)
+        if len({view.row for view in views}) < 2:
+            raise BackendError(
+                "dataset-frames",
+                f"{self.path} holds a single frame to train on; an avatar is learned from somebody who moves: give some "
+                "seconds of film.",
+            )
+        return views
+
+    def nothing_held_out(self, cameras: Sequence[str] = ("train",)) -> str:
+        """A sentence on why nothing can tell how good an avatar is that was trained by these cameras; '' where rows
+        and cameras are held out."""
+        lacks = []
+        if set(self.heldout_cameras) <= set(self.camera_indices(cameras)):
+            lacks.append("no camera (heldout_cameras in cameras.json)")
+        if all(name == "train" for name in self.split):
+            lacks.append("no rows (split in joints.npz; `footage --holdout` makes them)")
+        if not lacks:
+            return ""
+        what = " and ".join(lacks)
+        return f"{self.path} holds out {what}: figures will not tell how the avatar looks beyond its footage."
 
     def preload(self, views: Sequence[View]) -> None:
         """Decode the pictures of ``views`` into memory; raises BackendError when one is unreadable or all masks are
@@ -167,7 +190,8 @@ class Dataset:
         if views and all(empty):
             raise BackendError(
                 "dataset-masks",
-                f"Every mask in {self.path} is empty; the alpha of the pictures must be the person's mask.",
+                f"Every mask of {len(views)} pictures in {self.path} is empty; the alpha of the pictures must be the "
+                "person's mask.",
             )
 
 

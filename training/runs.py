@@ -170,6 +170,8 @@ def _begin(
     reporter.say(f"Reading {sum(map(len, views))} pictures.")
     for dataset, some in zip(datasets, views, strict=True):
         dataset.preload(some)
+        if checkpoint is None and (sentence := dataset.nothing_held_out(config.cameras)):
+            reporter.say(sentence)
 
     def framed() -> list[Shot]:
         return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
@@ -264,7 +266,11 @@ def _export(
         "seconds": round(trainer.state.elapsed, 1),
         "clock": trainer.budget.kind,
     }
-    figures = heldout_figures(avatar, datasets, trainer.config.cameras, reporter.progress("Evaluating"))
+    try:
+        figures = heldout_figures(avatar, datasets, trainer.config.cameras, reporter.progress("Evaluating"))
+    except BackendError as error:  # a damaged picture of those held out must not cost the avatar
+        figures = {}
+        reporter.say(f"{error.message} The avatar's file holds no figures of what was held out.")
     metrics = {"preview_psnr": round(score, 3), **figures}
     header = make_header(
         avatar, name=labels.name or output.stem, license=labels.license, credit=credit,
