@@ -164,8 +164,8 @@ class Dataset:
         if len({view.row for view in views}) < 2:
             raise BackendError(
                 "dataset-frames",
-                f"{self.path} holds a single frame to train on; an avatar is learned from somebody who moves: give some "
-                "seconds of film.",
+                f"{self.path} holds a single frame to train on; an avatar is learned from somebody who moves: give "
+                "some seconds of film.",
             )
         return views
 
