@@ -44,7 +44,7 @@ class Variant:
 VARIANTS = {
     DEFAULT: Variant("", "textured-proxy as it is"),
     "init-average": Variant("init", "average build, not fitted to the masks", ("--proxy-steps", "0")),
-    "init-random": Variant("init", "random (no fit, textures untold)", ("--init", "random")),
+    "init-random": Variant("init", "random: proxy not fitted, textures not averaged", ("--init", "random")),
     "outright": Variant("residual", "proxy as input, predicted outright, pre-trained", ("--no-residual",)),
     "outright-raw": Variant("residual", "the same, not pre-trained", ("--no-residual", "--pretrain", "0")),
     "textured": Variant("residual", "textured: no proxy as input, pre-trained", ("--method", "textured")),
@@ -117,7 +117,8 @@ def table(groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Me
     def difference(group: Sequence[Means], reference: Sequence[Means], name: str) -> str:
         value = mean(group, name) - mean(reference, name)
         spread = statistics.stdev(float(m[name] or 0) for m in reference) if len(reference) > 1 else 0.0
-        mark = "**" if len(reference) > 1 and abs(value) > 2 * spread else ""
+        error = spread * (1 / len(group) + 1 / len(reference)) ** 0.5  # of a difference between means
+        mark = "**" if len(reference) > 1 and abs(value) > 2 * error else ""
         return f"{mark}{value:+.{FIGURES[name].digits}f}{mark}"
 
     rows = [
@@ -141,8 +142,8 @@ def page(
         f"textured-proxy with one thing changed at a time: {options.minutes:g} CPU minutes on one thread for each "
         f"run, network {options.size}x{options.size // 2}, learning rate {options.lr:g} for all; held-out cameras × "
         "held-out motion (split test_far). The first row is the default, the mean over its seeds ± their sample "
-        "deviation; the others are differences from it, in bold where they are over twice that deviation, so that they "
-        "can hardly be luck.",
+        "deviation; the others are differences from it, in bold where they are over twice the standard error which "
+        "that deviation gives a difference.",
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         table(groups, rough),
         "Poses disturbed: judged with hands, face and feet misplaced by a pose model's usual error, each lost in one "
@@ -183,6 +184,8 @@ def main() -> None:
         tables = [((name, seed), runner.path(run, ".csv")) for (name, seed), run in done.items()]
         write_frames(options.results / "ablations_frames.csv", ("variant", "seed"), tables)
         print(text)
+    else:
+        print("No table yet: all rows are differences from the default, which has not been run.")
     if runner.failed:
         raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
 
