@@ -140,6 +140,8 @@ def main() -> None:
     parser.add_argument("--name", default="budgets", help="of the results and the folder in --work")
     add_options(parser, "budgets")
     options = parser.parse_args()
+    if options.rates and not options.rates.is_file():
+        parser.error(f"there is no file {options.rates} of learning rates")
     options.dataset, several = options.dataset.resolve(), len(options.methods) > 1
     options.size = options.size or (192 if several else 256)
     options.skips = not several if options.skips is None else options.skips

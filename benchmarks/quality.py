@@ -218,6 +218,8 @@ def main() -> None:
                         "as the person)")  # fmt: skip
     add_options(parser, "quality")
     options = parser.parse_args()
+    if options.rates and not options.rates.is_file():
+        parser.error(f"there is no file {options.rates} of learning rates")
     options.dataset = options.dataset.resolve()
     options.results.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
