@@ -74,7 +74,7 @@ def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence
             parts += [f"## {title.capitalize()}", f"The aim, equal or better in a tenth of the time, is "
                       f"{verdict(groups[name])}.", figures_table(some, {})]  # fmt: skip
     parts += [
-        f"## How to read it\n\n{meanings(groups[''].values())}",
+        f"## How to read it\n\n{meanings(groups[''].values())}\n- [Every frame](transfer_frames.csv), unseen motion.",
         "![truth and each way](transfer.jpg)",
     ]
     return "\n\n".join(parts) + "\n"
@@ -110,7 +110,7 @@ def main() -> None:
         write_frames(options.results / "transfer_frames.csv", ("way", "seed"), tables)
         first = min(seed for _, seed in done)
         folders = {way: runner.path(run, ".pictures") for (way, seed), run in done.items() if seed == first}
-        strip(folders, options.results / "transfer.jpg")
+        strip(folders, options.results / "transfer.jpg", frames=(1, 4))  # of one short motion
         print(text)
     if runner.failed:
         raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
