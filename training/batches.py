@@ -21,7 +21,7 @@ from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
 from .disturbance import Disturbance, disturb
 from .losses import Truth
-from .sequences import Before
+from .sequences import FORGET, FROM_TRUTH, Before
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,18 @@ class BatchSource:
         random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
         batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
         joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
-        before = self._rows_before(which, cameras, detail, rng) if self._before else None
+        before = self._rows_before(which, cameras, step, attempt, detail) if self._before else None
         return replace(
             batch, joints=joints, confidence=confidence, cameras=tuple(cameras), which=tuple(which), before=before
         )
 
     def _rows_before(
-        self, which: Sequence[int], cameras: Sequence[Camera], detail: int, rng: np.random.Generator
+        self, which: Sequence[int], cameras: Sequence[Camera], step: int, attempt: int, detail: int
     ) -> Before:
         """The rows before those of the shots, seen by the shots' own cameras: what stands still is at rest."""
-        batches, there, places = [], [], list(which)
+        rng = np.random.default_rng((self._seed, 4, step, attempt))
+        forgotten, from_truth = rng.random((len(which), self._before)) < FORGET, rng.random() < FROM_TRUTH
+        poses, truths, there, places = [], [], [], list(which)
         for _ in range(self._before):
             found = [self._shot_before[i] for i in places]
             there.append([i is not None for i in found])
@@ -188,14 +190,11 @@ class BatchSource:
             shots = [self._shots[i] for i in places]
             crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
             batch = stack(shots, crops, np.zeros((1, len(shots), 3), np.float32), self._device)
-            joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
-            batches.append(replace(batch, joints=joints, confidence=confidence))
-        return Before(
-            np.stack([b.joints for b in batches], 1),
-            np.stack([b.confidence for b in batches], 1),
-            tuple(b.truth for b in batches),
-            np.logical_and.accumulate(np.array(there).T, axis=1),
-        )
+            poses.append(disturb(batch.joints, batch.confidence, rng, self._disturbance))
+            truths.append(batch.truth)
+        joints, confidence = (np.stack(x, 1) for x in zip(*poses, strict=True))
+        known = np.logical_and.accumulate(np.array(there).T, axis=1)
+        return Before(joints, confidence, tuple(truths), known, forgotten, from_truth)
 
     def _choose(self, step: int) -> list[int]:
         """Every shot once in each epoch, in an order drawn from the seed and the epoch."""

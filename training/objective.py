@@ -35,13 +35,11 @@ class Objective:
         self._config, self._avatar, self._image_loss = config, avatar, image_loss
         self._light, self._adversary = light, adversary
 
-    def terms(self, batch: Batch, step: int, attempt: int, detail: int) -> dict[str, Tensor]:
-        """The terms over a batch, scalars by name. step, attempt, detail: as the batch was asked for (see
-        BatchSource)."""
+    def terms(self, batch: Batch, step: int, detail: int) -> dict[str, Tensor]:
+        """The terms over a step's batch, scalars by name. detail: of the batch's pictures (see Avatar.shade)."""
         config, avatar, truth, past = self._config, self._avatar, batch.truth, None
         if avatar.config.reads_past and batch.before is not None:
-            rng = np.random.default_rng((config.seed, 4, step, attempt))
-            past = remembered(avatar, batch.before, batch.cameras, detail, rng)
+            past = remembered(avatar, batch.before, batch.cameras, detail)
         prediction = avatar(batch.joints, batch.confidence, batch.cameras, detail, past)
         prediction = self._lit(prediction, batch.which)
         maps, rgb = prediction.maps, prediction.rgb

@@ -28,13 +28,16 @@ class Before:
     """The rows before those of a batch, N of them, the nearest first, seen by the *batch's* cameras.
 
     joints: (B, N, 137, 3) world metres; confidence: (B, N, 137); truth: N of them, of the same size as the batch's;
-    there: (B, N) bool, False where the dataset has no such row (what the others hold then means nothing).
+    there: (B, N) bool, False where the dataset has no such row (what the others hold then means nothing). forgotten:
+    (B, N) bool, and from_truth: draws for ``remembered``.
     """
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     truth: tuple[Truth, ...]
     there: npt.NDArray[np.bool_]
+    forgotten: npt.NDArray[np.bool_]
+    from_truth: bool
 
 
 def picture(prediction: Prediction) -> Tensor:
@@ -48,18 +51,14 @@ def at_network_size(pictures: Tensor, detail: int) -> Tensor:
 
 
 @torch.no_grad()
-def remembered(
-    avatar: Avatar, before: Before, cameras: tuple[Camera, ...], detail: int, rng: np.random.Generator
-) -> Past:
+def remembered(avatar: Avatar, before: Before, cameras: tuple[Camera, ...], detail: int) -> Past:
     """The past of a batch as the network itself draws it: two frames, one after the other. Some are forgotten."""
-    keep = rng.random(before.there.shape) >= FORGET
-    from_truth = rng.random() < FROM_TRUTH
-    there = np.logical_and.accumulate(before.there & keep, axis=1)
+    there = np.logical_and.accumulate(before.there & ~before.forgotten, axis=1)
     joints, confidence = before.joints, before.confidence
     if not there.any():
         blank = torch.zeros_like(at_network_size(before.truth[0].rgba, detail))
         return Past(joints, confidence, torch.stack([blank, blank], 1), there, there)
-    if from_truth:
+    if before.from_truth:
         first = at_network_size(before.truth[1].rgba, detail)
     else:
         first = picture(avatar(joints[:, 1], confidence[:, 1], cameras))

@@ -142,7 +142,7 @@ class Trainer:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
         if self.pretraining:
             return self._objective.pretraining_terms(self._source, step, attempt)
-        return self._objective.terms(self._source.batch(step, attempt, detail), step, attempt, detail)
+        return self._objective.terms(self._source.batch(step, attempt, detail), step, detail)
 
     def _update_mean(self, step: int) -> None:
         decay = min(self.config.ema, (1 + step) / (10 + step))
