@@ -58,9 +58,22 @@ class TrainConfig:
     lr: float = _option(1e-3, "learning rate of the network; the textures' is twice that")
     proxy_steps: int = _option(200, "steps of fitting the proxy to the masks; 0 leaves the average build")
     hair: bool = _option(True, "bodies of the proxy for hair that stands off the skull")
+    init: str = _option(
+        "proxy",
+        "what a run begins with: proxy (fitted to the masks; textures averaged through it), densepose (method textured "
+        "is pre-trained on DensePose's results instead, see --densepose), random (neither pre-trained, nor fitted, nor "
+        "averaged: an ablation)",
+        choices=("proxy", "densepose", "random"),
+    )
+    densepose: tuple[str, ...] = _option(
+        (),
+        "DensePose's results for each dataset, in their order: a folder with a folder of IUV pictures (PNG) or a dump "
+        "of apply_net for each camera, named as it is; or one of these itself, where one camera is trained on",
+        run=True, metavar="PATH",
+    )  # fmt: skip
     pretrain: float = _option(
         0.3,
-        "share of the budget that method textured (and --no-residual) spends on the proxy maps, in DensePose's place",
+        "share of the budget that method textured (and --no-residual) is pre-trained for, on the proxy or DensePose",
     )
     init_from: str = _option(
         "",
@@ -117,7 +130,7 @@ class TrainConfig:
     cache_gb: float = _option(4.0, "memory for decoded pictures in GiB", run=True)
 
     def __post_init__(self) -> None:
-        for name in ("method", "image_loss", "precision"):
+        for name in ("method", "image_loss", "precision", "init"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
         sizes = self.size >= 64 and self.size % 32 == 0
@@ -130,6 +143,7 @@ class TrainConfig:
             self.method != "static" or not self.init_from,
             "--method static has no network to take: leave --init-from out",
         )
+        self._check_init()
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
@@ -144,6 +158,16 @@ class TrainConfig:
         _require(min(self.minutes, self.cpu_minutes, self.steps) >= 0, "the budget must not be negative")
         _require(sum(bool(b) for b in (self.minutes, self.cpu_minutes, self.steps)) <= 1,
                  "give one budget: --minutes, --cpu-minutes or --steps")  # fmt: skip
+
+    def _check_init(self) -> None:
+        dense = self.init == "densepose"
+        _require(self.init == "proxy" or not self.init_from, "--init and --init-from exclude each other: give one")
+        _require(self.init != "random" or self.method != "static", "--method static is nothing without --init proxy")
+        _require(
+            not dense or self.method == "textured",
+            f"--init densepose needs --method textured: the charts of {self.method} are the proxy's, or it has none",
+        )
+        _require(dense == bool(self.densepose), "--init densepose and --densepose PATH need each other")
 
     @property
     def textured(self) -> bool:
@@ -169,8 +193,13 @@ class TrainConfig:
 
     @property
     def outright(self) -> bool:
-        """Whether the network predicts parts and coordinates outright, and so is pre-trained."""
+        """Whether the network predicts parts and coordinates outright."""
         return self.method == "textured" or not self.residual
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the network is taught parts and coordinates before it learns from pictures."""
+        return self.outright and not self.init_from and self.init != "random"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -212,7 +241,7 @@ def _add_argument(parser: argparse.ArgumentParser, f: Field[Any], kind: Any) -> 
     if kind is bool:
         parser.add_argument(*names, action=argparse.BooleanOptionalAction, default=f.default, help=text)
     elif isinstance(kind, types.GenericAlias):
-        parser.add_argument(*names, nargs="+", default=f.default, metavar="NAME", help=text)
+        parser.add_argument(*names, nargs="+", default=f.default, metavar=f.metadata.get("metavar", "NAME"), help=text)
     else:
         choices = f.metadata.get("choices")
         parser.add_argument(*names, type=kind, default=f.default, choices=choices, help=text,
@@ -223,5 +252,4 @@ def config_from_arguments(arguments: argparse.Namespace) -> TrainConfig:
     """The configuration that the command line asks for; raises BackendError 'train-options' when it is
     contradictory."""
     values: dict[str, Any] = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig)}
-    values["cameras"] = tuple(values["cameras"])
-    return TrainConfig(**values)
+    return TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})

@@ -96,14 +96,17 @@ def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     return (per_pixel * valid).sum() / valid.sum().clamp_min(1)
 
 
-def proxy_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Pre-training towards the proxy, in DensePose's place: cross-entropy of the parts, L1 of the coordinates.
+def surface_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Pre-training towards known surfaces: cross-entropy of the parts, L1 of the coordinates.
 
-    logits: (B, 25, H, W), background last; coordinates: (B, 48, H, W); part: (B, H, W) int64, 0 background; target:
-    (B, 2, H, W), coordinates of that part. Returns both losses, the second a mean over the person's pixels.
+    logits: (B, 25, H, W), background last; coordinates: (B, 48, H, W); part: (B, H, W) int64, 0 background, -1 where
+    nothing is known; target: (B, 2, H, W), coordinates of that part. Returns both losses, means over what is known and
+    over the person's pixels.
     """
     b, classes, height, width = logits.shape
-    parts = functional.cross_entropy(logits, (part - 1) % classes)
+    known = part >= 0
+    labels = torch.where(known, (part - 1) % classes, -100)  # the number that cross_entropy leaves out
+    parts = functional.cross_entropy(logits, labels) if known.any() else logits.sum() * 0
     index = (part - 1).clamp_min(0)[:, None, None].expand(b, 1, 2, height, width)
     own = coordinates.view(b, classes - 1, 2, height, width).gather(1, index)[:, 0]
     person = (part > 0)[:, None]

@@ -15,9 +15,10 @@ from ..neural_backend.avatar import Avatar, Prediction
 from ..neural_backend.past import Past
 from . import losses
 from .adversarial import Adversary, Seen
-from .batches import Batch, BatchSource
+from .batches import Batch
 from .config import TrainConfig
 from .light import LightGains
+from .pretraining import Lesson
 from .sequences import Before, at_network_size, picture, remembered
 
 #: One part in so many is smoothed in each step, in turn: all of them would take as long as drawing the pictures does.
@@ -101,11 +102,9 @@ class Objective:
         image, true, true_before, valid = images
         return losses.temporal_loss(image, picture(self._lit(drawn, which)), true, true_before, valid)
 
-    def pretraining_terms(self, source: BatchSource, step: int, attempt: int) -> dict[str, Tensor]:
-        """The terms of pre-training towards the proxy's maps (method textured)."""
-        joints, confidence, cameras = source.poses(step, attempt)
-        target = self._avatar.proxy_maps(joints, confidence, cameras)
-        maps = self._avatar.maps(joints, confidence, cameras)
+    def pretraining_terms(self, lesson: Lesson) -> dict[str, Tensor]:
+        """The terms of pre-training (see TrainConfig.pretrained)."""
+        maps = self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras)
         assert maps.coordinates is not None
-        parts, coordinates = losses.proxy_loss(maps.logits, maps.coordinates, target.part, target.visible)
+        parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, lesson.part, lesson.coordinates)
         return {"parts": parts, "coordinates": 5 * coordinates}

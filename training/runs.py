@@ -25,7 +25,7 @@ from ..neural_backend.avatar_file import make_header, save_avatar
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.past import PAST_FRAMES
 from ..neural_backend.renderer import choose_device
-from . import atlas, initialise
+from . import atlas, densepose, initialise
 from .batches import BatchSource, Shot
 from .checkpoint import Checkpoint, read_checkpoint
 from .config import TrainConfig
@@ -35,6 +35,7 @@ from .disturbance import Disturbance
 from .evaluate import heldout_figures
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
+from .pretraining import make_lessons
 from .preview import LOOKS, Preview, thumbnail
 from .reporting import Log, Reporter
 from .trainer import Trainer
@@ -90,8 +91,9 @@ def train(
         errors = Disturbance(config.jitter, config.dropout)
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
         with closing(BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before)) as source:
-            trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint())
-            trainer.facts = {**facts, "image_loss": loss_name}
+            lessons = make_lessons(config, avatar, source, reporter.say)
+            trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint(), lessons)
+            trainer.facts = {**facts, **lessons.about, "image_loss": loss_name}
             image_loss.to(device)
             if checkpoint is not None:
                 trainer.restore(checkpoint)
@@ -167,6 +169,8 @@ def _begin(
     views = [dataset.training_views(config.cameras) for dataset in datasets]
     # Before the pictures are read, which takes a while: what is wrong with --init-from is told at once.
     avatar = initialise.new_avatar(config, datasets) if checkpoint is None else initialise.avatar_of(config, checkpoint)
+    if config.densepose:
+        densepose.places(config.densepose, [dataset.path for dataset in datasets])
     reporter.say(f"Reading {sum(map(len, views))} pictures.")
     for dataset, some in zip(datasets, views, strict=True):
         dataset.preload(some)
@@ -183,14 +187,14 @@ def _begin(
     if not shots:
         raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
     facts: dict[str, Any] = {"datasets": [d.path.resolve().name for d in datasets], "pictures": len(shots)}
-    if config.method not in ("direct", "v2v") and config.proxy_steps:
+    if config.init != "random" and config.method not in ("direct", "v2v") and config.proxy_steps:
         fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
         facts["proxy_iou"] = round(fitted.iou_after, 4)
         reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")
     if interrupt.asked:
         raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
-    if avatar.textures is not None and (not config.outright or config.init_from):
+    if avatar.textures is not None and not config.pretrained and config.init != "random":
         facts["coverage"] = _fill(avatar, shots, not config.init_from, folder, reporter)
     return avatar, shots, facts
 
@@ -261,7 +265,11 @@ def _export(
     provenance = {
         **trainer.facts,
         "program": f"Neural Avatar {__version__}, torch {torch.__version__}",
-        "config": {**config, **{key: Path(config[key]).name for key in ("init_from", "vgg_weights")}},
+        "config": {
+            **config,
+            **{key: Path(config[key]).name for key in ("init_from", "vgg_weights")},
+            "densepose": [Path(path).name for path in config["densepose"]],
+        },
         "steps": trainer.state.step,
         "seconds": round(trainer.state.elapsed, 1),
         "clock": trainer.budget.kind,

@@ -21,6 +21,7 @@ from .config import TrainConfig
 from .initialise import body_tensors
 from .light import LightGains
 from .objective import Objective
+from .pretraining import Lessons, ProxyLessons
 from .schedule import Budget, Stopwatch, learning_rate, network_rate
 
 #: Textures learn this much faster than the network.
@@ -61,11 +62,13 @@ class Trainer:
         image_loss: nn.Module,
         folder: Path,
         fingerprint: str,
+        lessons: Lessons | None = None,
     ) -> None:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
         self.facts: dict[str, Any] = {}
-        self._source, self._fingerprint = source, fingerprint
+        self._source, self._lessons = source, lessons or ProxyLessons(avatar, source)
+        self._fingerprint = fingerprint + self._lessons.fingerprint
         self._device = avatar.proxy_params.device
         avatar.mixed_precision = config.precision == "mixed" or (
             config.precision == "auto" and bfloat16_pays(self._device)
@@ -96,8 +99,8 @@ class Trainer:
 
     @property
     def pretraining(self) -> bool:
-        """Whether the next step is one of pre-training towards the proxy (see TrainConfig.outright)."""
-        return self.config.outright and not self.state.free and not self.config.init_from
+        """Whether the next step is one of pre-training (see TrainConfig.pretrained)."""
+        return self.config.pretrained and not self.state.free
 
     @property
     def pretrained(self) -> bool:
@@ -141,7 +144,7 @@ class Trainer:
     def _terms(self) -> dict[str, Tensor]:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
         if self.pretraining:
-            return self._objective.pretraining_terms(self._source, step, attempt)
+            return self._objective.pretraining_terms(self._lessons.of(step, attempt))
         return self._objective.terms(self._source.batch(step, attempt, detail), step, detail)
 
     def _update_mean(self, step: int) -> None:
