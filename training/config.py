@@ -252,4 +252,5 @@ def config_from_arguments(arguments: argparse.Namespace) -> TrainConfig:
     """The configuration that the command line asks for; raises BackendError 'train-options' when it is
     contradictory."""
     values: dict[str, Any] = {f.name: getattr(arguments, f.name) for f in fields(TrainConfig)}
-    return TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return TrainConfig(**values)

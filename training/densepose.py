@@ -108,8 +108,10 @@ def _overlap(shot: Shot, surface: Surface) -> float:
     height, width = mask.shape
     person = surface.full(width, height).labels > 0
     # What reaches beyond the picture counts as well: it comes from a larger one.
-    either = np.count_nonzero(mask | person) + np.count_nonzero(surface.labels) - np.count_nonzero(person)
-    return float(np.count_nonzero(mask & person) / max(either, 1))
+    either = (
+        int(np.count_nonzero(mask | person)) + int(np.count_nonzero(surface.labels)) - int(np.count_nonzero(person))
+    )
+    return int(np.count_nonzero(mask & person)) / max(either, 1)
 
 
 def seen_by(surface: Surface, source: Camera, target: Camera) -> tuple[Labels, Floats]:
