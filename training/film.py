@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..neural_backend.avatar import Avatar
+from ..neural_backend.avatar import Avatar, BodyMaps
+from ..neural_backend.interface.camera import Camera
 from ..neural_backend.layer import body_maps
-from ..neural_backend.past import PAST_FRAMES, DrawnFrame, past_of
+from ..neural_backend.past import PAST_FRAMES, DrawnFrame, Past, past_of
 from ..neural_backend.renderer import crop_of, paint
 from .dataset import Dataset, View
 
@@ -25,15 +26,20 @@ class Film:
         self._avatar, self._dataset = avatar, dataset
         self._memory: dict[int, _Memory] = {}  # by camera
 
+    @torch.inference_mode()
     def draw(self, view: View) -> npt.NDArray[np.float32]:
         """(H, W, 4) float32, straight alpha, display sRGB: the avatar as the view's camera should have seen it. Empty
         where the real camera saw nothing, as the truth is."""
-        dataset = self._dataset
-        if not self._avatar.config.reads_past:
-            image = self._drawn(view, [])[0]
-        else:
-            memory = self._memory_before(view)
-            image, frame = self._drawn(view, memory.frames)
+        avatar, dataset, camera = self._avatar, self._dataset, self._dataset.camera(view)
+        joints, confidence = dataset.joints[view.row], dataset.confidence[view.row]
+        memory = self._memory_before(view) if avatar.config.reads_past else None
+        crop = self._crop(view)
+        image, frame = np.zeros((camera.height, camera.width, 4), np.float32), None
+        if crop is not None:
+            past = memory.seen_by(crop) if memory is not None else None
+            maps = body_maps(avatar, joints, confidence, crop, past)
+            image, frame = paint(avatar, maps, crop, camera), self._kept(view, crop, maps)
+        if memory is not None:
             memory.add(view.row, frame)
         x0, y0, x1, y1 = dataset.filmed(view)
         x, y = np.arange(image.shape[1]) + 0.5, np.arange(image.shape[0]) + 0.5
@@ -47,7 +53,12 @@ class Film:
         if memory is None or memory.first != first or memory.next > view.row:
             memory = self._memory[view.camera] = _Memory(first)
         for row in range(memory.next, view.row):
-            memory.add(row, self._drawn(View(row, view.camera), memory.frames)[1])
+            before = View(row, view.camera)
+            crop, frame = self._crop(before), None
+            if crop is not None:
+                joints, confidence = self._dataset.joints[row][None], self._dataset.confidence[row][None]
+                frame = self._kept(before, crop, self._avatar.maps(joints, confidence, [crop], memory.seen_by(crop)))
+            memory.add(row, frame)
         return memory
 
     def _first_row(self, row: int) -> int:
@@ -57,23 +68,20 @@ class Film:
             row -= 1
         return row
 
-    @torch.inference_mode()
-    def _drawn(self, view: View, before: list[DrawnFrame | None]) -> tuple[npt.NDArray[np.float32], DrawnFrame | None]:
-        avatar, dataset = self._avatar, self._dataset
-        joints, confidence = dataset.joints[view.row], dataset.confidence[view.row]
-        known = dataset.frames is None or bool(dataset.frames.valid[view.row, view.camera])
-        camera = dataset.camera(view) if known else dataset.cameras[view.camera]
-        crop = crop_of(avatar, joints, confidence, camera) if known else None
-        if crop is None:
-            return np.zeros((camera.height, camera.width, 4), np.float32), None
-        past = past_of(before, crop) if any(before) else None
-        maps = body_maps(avatar, joints, confidence, crop, past)
-        frame = None
-        if avatar.config.reads_past:
-            assert maps.rgb is not None
-            alpha = torch.sigmoid(maps.mask_logits)
-            frame = DrawnFrame(joints, confidence, crop, torch.cat([maps.rgb * alpha, alpha], 1)[0])
-        return paint(avatar, maps, crop, camera), frame
+    def _crop(self, view: View) -> Camera | None:
+        """The virtual camera of a view; None where nobody is seen."""
+        dataset = self._dataset
+        if dataset.frames is not None and not dataset.frames.valid[view.row, view.camera]:
+            return None
+        return crop_of(self._avatar, dataset.joints[view.row], dataset.confidence[view.row], dataset.camera(view))
+
+    def _kept(self, view: View, crop: Camera, maps: BodyMaps) -> DrawnFrame | None:
+        """What the network is to remember of a frame."""
+        if maps.rgb is None:
+            return None
+        alpha = torch.sigmoid(maps.mask_logits)
+        picture = torch.cat([maps.rgb * alpha, alpha], 1)[0]
+        return DrawnFrame(self._dataset.joints[view.row], self._dataset.confidence[view.row], crop, picture)
 
 
 class _Memory:
@@ -86,3 +94,7 @@ class _Memory:
     def add(self, row: int, frame: DrawnFrame | None) -> None:
         """Remember the frame of a row as the nearest."""
         self.next, self.frames = row + 1, [frame, *self.frames[: PAST_FRAMES - 1]]
+
+    def seen_by(self, camera: Camera) -> Past | None:
+        """The past as a crop of the present frame sees it."""
+        return past_of(self.frames, camera) if any(self.frames) else None
