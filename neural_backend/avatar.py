@@ -36,7 +36,8 @@ class AvatarConfig:
     method: see METHODS. size: (height, width) of the network's pictures, multiples of 16. network: the generator's
     sizes. texture_size: side of each part's texture in texels. view_order: order of the spherical harmonics by which
     colour changes with the direction of view, 0 for none (see view_colour). residual: whether textured-proxy answers
-    with residuals over the proxy that it reads, or (an ablation) outright, as textured does.
+    with residuals over the proxy that it reads, or (an ablation) outright, as textured does. confidence_weighted:
+    whether bones are drawn weaker where their joints are less sure (see bone_maps).
     """
 
     method: str = "textured-proxy"
@@ -45,6 +46,7 @@ class AvatarConfig:
     texture_size: int = 256
     view_order: int = 0
     residual: bool = True
+    confidence_weighted: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -193,7 +195,8 @@ class Avatar(nn.Module):
         device = self.proxy_params.device
         place, z, weight, origin = (torch.as_tensor(x.astype(np.float32)).to(device) for x in (pixels, depth, c, hips))
         flags = torch.tensor([camera.orthographic for camera in cameras], device=device)
-        return draw_bones(place, z, weight, origin, flags, cameras[0].height, cameras[0].width)
+        weighted, height, width = self.config.confidence_weighted, cameras[0].height, cameras[0].width
+        return draw_bones(place, z, weight, origin, flags, height, width, weighted=weighted)
 
     def maps(
         self, joints: npt.ArrayLike, confidence: npt.ArrayLike, cameras: Sequence[Camera], past: Past | None = None

@@ -47,7 +47,7 @@ def make_header(
 
 def _later(avatar: Avatar) -> dict[str, int | bool]:
     """What format 1 did not have, where it is used."""
-    given = {"view_order": avatar.config.view_order, "residual": avatar.config.residual}
+    given = {key: getattr(avatar.config, key) for key in ("view_order", "residual", "confidence_weighted")}
     return {key: value for key, value in given.items() if value != getattr(AvatarConfig, key)}
 
 
@@ -116,5 +116,6 @@ def _build(header: AvatarHeader) -> Avatar:
         )
     view_order = int(n.get("view_order", 0))
     residual = bool(n.get("residual", True))
-    config = AvatarConfig(header.method, (height, width), network, header.texture_size, view_order, residual)
+    weighted = bool(n.get("confidence_weighted", False))
+    config = AvatarConfig(header.method, (height, width), network, header.texture_size, view_order, residual, weighted)
     return Avatar(config, header.rest_joints, header.rest_confidence, ProxyGeometry.from_dict(header.proxy))

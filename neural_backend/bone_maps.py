@@ -25,16 +25,17 @@ def _bones() -> tuple[Tensor, Tensor, Tensor]:
 
 def draw_bones(
     pixels: Tensor, depth: Tensor, confidence: Tensor, origin: Tensor, orthographic: Tensor,
-    height: int, width: int, threshold: float = 0.05,
+    height: int, width: int, threshold: float = 0.05, weighted: bool = False,
 ) -> Tensor:  # fmt: skip
     """Draws the bones as antialiased lines that hold depth.
 
     pixels: (B, 137, 2) joints in pixels of a height x width picture; depth: (B, 137) distances along the camera's
     axis in body units; confidence: (B, 137), bones with a joint at or under the threshold are left out, and so are
-    bones with a joint behind a perspective camera; origin: (B,) depth that is drawn as 1; orthographic: (B,) bool.
-    Returns (B, 27, height, width): 1 + depth - origin, times the line's coverage, 0 where there is no bone. The depth
-    along a bone is that of the 3D point seen at the pixel (in perspective its inverse is linear in the picture), the
-    nearest bone wins within a channel.
+    bones with a joint behind a perspective camera; origin: (B,) depth that is drawn as 1; orthographic: (B,) bool;
+    weighted: a bone's line covers less the less sure its joints are, by the lower of their confidences (1 changes
+    nothing). Returns (B, 27, height, width): 1 + depth - origin, times the line's coverage, 0 where there is no bone.
+    The depth along a bone is that of the 3D point seen at the pixel (in perspective its inverse is linear in the
+    picture), the nearest bone wins within a channel.
     """
     device = pixels.device
     first, second, channel = (x.to(device) for x in _bones())
@@ -70,6 +71,9 @@ def draw_bones(
     s = ((px * along[line, 0] + py * along[line, 1]) / length[line]).clamp(0, 1)
     distance = torch.hypot(px - s * along[line, 0], py - s * along[line, 1])
     cover = (half[which] + 0.5 - distance).clamp(0, 1)
+    if weighted:
+        sure = torch.minimum(confidence[:, first], confidence[:, second]).clamp(0, 1)
+        cover = cover * sure.flatten()[line]
     near, far = za.flatten()[line], zb.flatten()[line]
     straight = near * (1 - s) + far * s
     seen = torch.where(orthographic[line // bones], straight, near * far / (near * s + far * (1 - s)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from neural_avatar.neural_backend.bone_maps import BODY_HALF_WIDTH, CHANNELS, draw_bones
+from neural_avatar.neural_backend.bone_maps import BODY_HALF_WIDTH, CHANNELS, FINE_HALF_WIDTH, draw_bones
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.skeleton import BODY_BONES, BONE_CHANNELS, INDEX, JOINT_COUNT
 
@@ -17,14 +17,19 @@ def _camera() -> Camera:
     return Camera(np.array([[110.0, 0, 48], [0, 110, 48], [0, 0, 1]]), np.eye(3), np.zeros(3), SIZE, SIZE)
 
 
-def _draw(points: dict[str, tuple[float, float, float]], confidence: float = 1.0, hips: float = 2.0) -> torch.Tensor:
+def _draw(
+    points: dict[str, tuple[float, float, float]], confidence: float = 1.0, hips: float = 2.0, weighted: bool = False,
+    less: dict[str, float] | None = None,
+) -> torch.Tensor:  # fmt: skip
     joints, weight = np.zeros((JOINT_COUNT, 3)), np.zeros(JOINT_COUNT)
     joints[:, 2] = 2.0
     for name, point in points.items():
         joints[INDEX[name]], weight[INDEX[name]] = point, confidence
+    for name, value in (less or {}).items():
+        weight[INDEX[name]] = value
     pixels, depth = _camera().project(joints)
     tensors = [torch.tensor(x[None], dtype=torch.float32) for x in (pixels, depth, weight)]
-    return draw_bones(*tensors, torch.tensor([hips]), torch.tensor([False]), SIZE, SIZE)[0]
+    return draw_bones(*tensors, torch.tensor([hips]), torch.tensor([False]), SIZE, SIZE, weighted=weighted)[0]
 
 
 def test_a_bone_holds_the_depth_of_the_point_in_3d_that_each_pixel_sees() -> None:
@@ -65,6 +70,30 @@ def test_bones_of_uncertain_joints_and_of_joints_behind_the_camera_are_left_out(
     assert _draw(ahead).abs().sum() > 0
     assert _draw(ahead, confidence=0.01).abs().sum() == 0
     assert _draw({**ahead, "MidHip": (0.0, 0.6, -1.0)}).abs().sum() == 0
+
+
+def test_bones_weigh_as_much_as_their_less_certain_joint() -> None:
+    body = {"Neck": (0.0, -0.6, 2.2), "MidHip": (0.0, 0.6, 1.9), "RHip": (-0.2, 0.6, 2.0)}
+    plain = _draw(body)
+    assert torch.equal(_draw(body, weighted=True), plain)  # certain joints are drawn as ever, bit for bit
+    assert torch.equal(_draw(body, less={"Neck": 0.4}), plain)
+    channels = {frozenset(bone): channel for channel, bone in enumerate(BODY_BONES)}
+    spine, hip = (channels[frozenset((INDEX["MidHip"], INDEX[name]))] for name in ("Neck", "RHip"))
+    weak = _draw(body, weighted=True, less={"Neck": 0.4, "MidHip": 0.8})
+    torch.testing.assert_close(weak[spine], plain[spine] * 0.4)
+    torch.testing.assert_close(weak[hip], plain[hip] * 0.8)
+    assert _draw(body, weighted=True, less={"Neck": 0.04})[spine].abs().sum() == 0
+
+
+def test_where_bones_of_a_channel_cross_the_certain_one_is_drawn() -> None:
+    thumb, index = (f"LHand_Hand{name}" for name in ("Thumb", "Index"))
+    hand = {f"{thumb}1": (-0.4, 0.0, 2.0), f"{thumb}2": (0.4, 0.0, 2.0),
+            f"{index}1": (0.0, -0.4, 1.5), f"{index}2": (0.0, 0.4, 1.5)}  # fmt: skip
+    middle = CHANNELS - 3, SIZE // 2, SIZE // 2
+    cover = FINE_HALF_WIDTH * SIZE / 512  # half a pixel beside both lines
+    torch.testing.assert_close(_draw(hand)[middle], torch.tensor(cover * 0.5))  # the nearer one
+    less = {f"{index}1": 0.3}
+    torch.testing.assert_close(_draw(hand, weighted=True, less=less)[middle], torch.tensor(cover * 1.0))
 
 
 def test_channels_follow_the_paper() -> None:

@@ -20,10 +20,13 @@ import torch
 from neural_avatar.cli import main
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import load_avatar, save_avatar
+from neural_avatar.neural_backend.interface.avatar_header import read_header
 from neural_avatar.neural_backend.interface.proxy import HAIR, PARAM_NAMES, RADII
 from neural_avatar.neural_backend.interface.skeleton import JOINT_COUNT
 from neural_avatar.neural_backend.network import NARROW
+from neural_avatar.training import initialise
 from neural_avatar.training.checkpoint import read_checkpoint, unnest
+from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.schedule import FINE_TUNING, WARM_UP
 
 #: A run of a few seconds: small pictures, hardly any proxy fitting.
@@ -145,3 +148,13 @@ def test_hair_can_be_left_out_of_the_proxy(root: Path, few: Path, tmp_path: Path
     radii = load_avatar(path).proxy.params[:, RADII]
     rows = [PARAM_NAMES.index(name) for name in HAIR]
     assert (radii[rows] == 0).all() and (radii.sum(1) == 0).sum() == len(rows)
+
+
+def test_an_avatar_keeps_how_its_bones_are_drawn(root: Path, few: Path, tmp_path: Path) -> None:
+    path = tmp_path / "weighted.avatar"
+    run(root, "train", few, "-o", path, "--steps", 2, *SMALL, "--confidence-weighted", "--jitter", 1, "--dropout", 0.1)
+    avatar, data = load_avatar(path), read_dataset(few)
+    assert avatar.config.confidence_weighted and read_header(path).format_version == 2
+    shot = initialise.frame_views(avatar, [data], [data.training_views()[:1]])[0]
+    sure, unsure = (avatar.bone_maps(shot.joints[None], shot.confidence[None] * f, [shot.camera]) for f in (1, 0.5))
+    torch.testing.assert_close(unsure, sure * 0.5)

@@ -65,7 +65,17 @@ def test_errors_are_made_in_hands_face_and_feet_only() -> None:
         assert 0.003 < error.mean() < 0.05
         assert 0.05 < (weight[:, list(columns)] == 0).mean() < 0.5
     hand = weight[:, LEFT_HAND:RIGHT_HAND]
-    assert ((hand == 0).all(1) | (hand == 1).all(1)).all()  # a hand is lost whole
+    assert ((hand == 0).all(1) | (hand > 0).all(1)).all()  # a hand is lost whole
+    error = np.linalg.norm(moved[:, LEFT_HAND:RIGHT_HAND], axis=-1)
+    seen = hand > 0
+    assert hand[seen].min() >= 0.1 and hand.max() <= 1
+    order = np.argsort(error[seen])
+    assert (np.diff(hand[seen][order]) <= 1e-6).all()  # the larger the error, the less it is trusted
+    assert hand[seen][order][:50].mean() > 0.85 and hand[seen][order][-50:].mean() < 0.6
+    lost = disturb(joints, confidence, np.random.default_rng(0), Disturbance(0.0, 0.25))[1]
+    assert set(np.unique(lost)) == {0, 1}
+    faint = disturb(joints, confidence * 0.07, np.random.default_rng(0), Disturbance(1.0, 0.0))[1]
+    np.testing.assert_allclose(faint, 0.07)  # what is hardly seen is not taken for unseen
     same, all_there = disturb(joints, confidence, np.random.default_rng(0), Disturbance())
     assert same is joints and all_there is confidence
 

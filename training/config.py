@@ -113,6 +113,9 @@ class TrainConfig:
         0.0, "errors of a pose model made on purpose: hands, face and feet are moved by this many times its usual error"
     )
     dropout: float = _option(0.0, "probability that a hand, the face or a foot is taken for unseen in a picture")
+    confidence_weighted: bool = _option(
+        False, "draw bones weaker where the pose model was less sure of them, so that the network trusts them less"
+    )
     light_gain: bool = _option(
         False, "learn a gain for each clip and camera, where exposure or white balance differ or drift"
     )

@@ -21,6 +21,11 @@ _GROUPS: tuple[tuple[list[int], float], ...] = (
     ([INDEX[f"R{name}"] for name in ("BigToe", "SmallToe", "Heel")], 0.008),
 )
 _HEIGHT = 1.7
+#: Where a joint is wrong by this many times the usual error along one axis, its confidence is halved: pose models know
+#: something of their errors.
+_HALVED = 3.0
+#: Joints that are wrong are still seen: their confidence stays above what bone maps leave out.
+_LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class Disturbance:
 def disturb(
     joints: Floats, confidence: Floats, rng: np.random.Generator, disturbance: Disturbance
 ) -> tuple[Floats, Floats]:
-    """Joints (B, 137, 3) metres and confidence (B, 137) with such errors; draws from ``rng`` only where some are
-    wanted."""
+    """Joints (B, 137, 3) metres and confidence (B, 137) with such errors, the confidence lower where they are larger;
+    draws from ``rng`` only where some are wanted."""
     if not (disturbance.jitter or disturbance.dropout):
         return joints, confidence
     moved, weight = joints.copy(), confidence.copy()
@@ -46,6 +51,10 @@ def disturb(
         whole = rng.normal(0, sigma, (len(joints), 1, 3))  # most of the error is shared, as a hand is misplaced whole
         own = rng.normal(0, sigma / 2, group.shape)
         moved[:, columns] = group + (whole + own).astype(np.float32)
+        if sigma:
+            error = np.linalg.norm(whole + own, axis=-1) / (_HALVED * size * _HEIGHT)
+            told = weight[:, columns] / (1 + error**2).astype(np.float32)
+            weight[:, columns] = np.maximum(told, np.minimum(weight[:, columns], _LEAST))
         gone = np.flatnonzero(rng.random(len(joints)) < disturbance.dropout)
         weight[gone[:, None], columns] = 0
     return moved, weight

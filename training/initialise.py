@@ -78,7 +78,9 @@ def _other(config: TrainConfig) -> Avatar:
 
 def _avatar_config(config: TrainConfig, network: NetworkConfig) -> AvatarConfig:
     size, textures = config.network_size, config.texture_size
-    return AvatarConfig(config.method, size, network, textures, config.view_order, config.residual)
+    return AvatarConfig(
+        config.method, size, network, textures, config.view_order, config.residual, config.confidence_weighted
+    )
 
 
 def frame_views(avatar: Avatar, datasets: Sequence[Dataset], views: Sequence[Sequence[View]]) -> list[Shot]:
