@@ -17,8 +17,10 @@ from torch.nn import functional
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.past import PAST_FRAMES
+from . import parallel
 from .checkpoint import nest, unnest
 from .config import TrainConfig
+from .devices import as_laid_out, lay_out
 from .discriminators import MultiScaleDiscriminator
 
 #: Channels of a picture: premultiplied colour and alpha.
@@ -52,6 +54,7 @@ class Adversary:
             if frames:
                 networks["film"] = MultiScaleDiscriminator(frames * _PICTURE, scales=1)
         self._networks = nn.ModuleDict(networks).to(device)
+        lay_out(self._networks, device)
         self._lr = lr * RATE
         self._optimizer = torch.optim.Adam(self._networks.parameters(), self._lr, (0.5, 0.999))
         self._mixed = mixed
@@ -96,9 +99,11 @@ class Adversary:
         self._seen = ()
         loss = torch.stack(losses).mean()
         loss.backward()  # type: ignore[no-untyped-call]
+        parallel.average_gradients(self._networks.parameters())
         norm = nn.utils.clip_grad_norm_(self._networks.parameters(), math.inf)
         self._optimizer.step()
-        return float(loss.detach()) if math.isfinite(float(norm)) else math.nan
+        mean, size = parallel.mean_over_processes(torch.stack([loss.detach(), norm])).tolist()
+        return float(mean) if math.isfinite(size) else math.nan
 
     def _judged(self, name: str, pictures: Tensor) -> list[list[Tensor]]:
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self._mixed):
@@ -123,7 +128,7 @@ class Adversary:
         for name, parameter in self._networks.named_parameters():
             own = unnest(name, moments)
             if own:
-                self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in own.items()}
+                self._optimizer.state[parameter] = {k: as_laid_out(v, parameter) for k, v in own.items()}
 
 
 def make_adversary(config: TrainConfig, avatar: Avatar) -> Adversary | None:

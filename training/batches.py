@@ -5,9 +5,10 @@ same."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
 from .disturbance import Disturbance, disturb
 from .losses import Truth
+from .prefetch import Prefetch, workers_for
 from .sequences import FORGET, FROM_TRUTH, Before
 
 
@@ -74,6 +76,10 @@ def enlarged(camera: Camera, factor: int) -> Camera:
     return camera.crop(0, 0, w, h, w * factor, h * factor)
 
 
+#: Joints (B, 137, 3), confidence (B, 137) and cameras, without pictures.
+Poses = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ...]]
+
+
 @dataclass(frozen=True)
 class Batch:
     """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see
@@ -93,7 +99,9 @@ def stack(
     """A batch of crops. backgrounds: (N, B, 3)."""
 
     def put(arrays: Sequence[npt.NDArray[np.float32]] | npt.NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(arrays)).to(device)
+        tensor = torch.from_numpy(np.ascontiguousarray(arrays))
+        # From pinned memory a GPU fetches by itself, in the order of its other work: no thread waits for it.
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
     truth = Truth(put(np.stack([c.rgba for c in crops])), put(np.stack([c.valid for c in crops])), put(backgrounds))
     joints, confidence = np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots])
@@ -101,19 +109,25 @@ def stack(
 
 
 class BatchSource:
-    """Makes the batch of any step from at least one shot, one step ahead in a thread of its own. before: how many rows
-    before each shot's own a batch holds as well."""
+    """Makes the batch of any step from at least one shot, ahead of time in threads of its own.
+
+    part: this process's number and how many train together. What is random is drawn for the whole batch, of which each
+    process makes its part: together they see what one alone would. before: how many rows before each
+    shot's own a batch holds as well.
+    """
 
     def __init__(
         self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device,
-        disturbance: Disturbance | None = None, before: int = 0,
+        disturbance: Disturbance | None = None, before: int = 0, part: tuple[int, int] = (0, 1),
+        workers: int | None = None,
     ) -> None:  # fmt: skip
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
         self._disturbance = disturbance or Disturbance()
         self._before, self._shot_before = before, _shots_before(self._shots) if before else ()
-        self._pool = ThreadPoolExecutor(1, "batches")
-        self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
+        own = batch // part[1]
+        self._own = slice(part[0] * own, (part[0] + 1) * own)
+        self._ahead = Prefetch(workers or workers_for(device), partial(_use, device))
 
     @property
     def shots(self) -> tuple[Shot, ...]:
@@ -132,19 +146,28 @@ class BatchSource:
     def batch(self, step: int, attempt: int = 0, detail: int = 1) -> Batch:
         """The batch of a step. attempt: raised after a rollback, so that a failed step sees other crops. detail: the
         truth is this many times larger than the network's pictures."""
-        key = (step, attempt, detail)
-        future = self._ahead[1] if self._ahead and self._ahead[0] == key else self._pool.submit(self._make, *key)
-        self._ahead = ((step + 1, attempt, detail), self._pool.submit(self._make, step + 1, attempt, detail))
-        return future.result()
+        made: Batch = self._get(self._make, step, attempt, detail)
+        return made
 
-    def poses(
-        self, step: int, attempt: int = 0
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ...]]:
+    def poses(self, step: int, attempt: int = 0) -> Poses:
         """Joints (B, 137, 3), confidence (B, 137) and cameras without pictures, the cameras turned around the body at
         random: pre-training towards the proxy needs no pictures, so it is not bound to the cameras that took them."""
+        made: Poses = self._get(self._make_poses, step, attempt)
+        return made
+
+    def waiting(self) -> float:
+        """The share of the time since this was last asked that steps have waited for their batches."""
+        return self._ahead.waiting()
+
+    def _get(self, make: Callable[..., Any], step: int, *rest: int) -> Any:
+        ahead = range(step + 1, step + 1 + self._ahead.depth)
+        return self._ahead.get((make, step, *rest), [(make, later, *rest) for later in ahead])
+
+    def _make_poses(self, step: int, attempt: int) -> Poses:
         rng = np.random.default_rng((self._seed, 3, step, attempt))
         shots = [self._shots[i] for i in self._choose(step)]
         cameras = [vary_camera(self._turned(shot, rng), rng, self._augmentation) for shot in shots]
+        shots, cameras = shots[self._own], cameras[self._own]
         return np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots]), tuple(cameras)
 
     def _turned(self, shot: Shot, rng: np.random.Generator) -> Camera:
@@ -159,27 +182,29 @@ class BatchSource:
         return framed or shot.camera  # the hips stay where they were, so that the body hardly ever leaves the picture
 
     def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(cancel_futures=True)
+        """End the threads."""
+        self._ahead.close()
 
     def _make(self, step: int, attempt: int, detail: int) -> Batch:
         rng = np.random.default_rng((self._seed, 1, step, attempt))
-        which = self._choose(step)
+        which, own = self._choose(step), self._own
         shots = [self._shots[i] for i in which]
         cameras = [vary_camera(shot.camera, rng, self._augmentation) for shot in shots]
-        crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
         random = rng.uniform(0, 1, (self._batch, 3)).astype(np.float32)
+        joints, confidence = np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots])
+        joints, confidence = disturb(joints, confidence, rng, self._disturbance)
+        shots, cameras, random = shots[own], cameras[own], random[own]
+        crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
         batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
-        joints, confidence = disturb(batch.joints, batch.confidence, rng, self._disturbance)
         before = self._rows_before(which, cameras, step, attempt, detail) if self._before else None
-        return replace(
-            batch, joints=joints, confidence=confidence, cameras=tuple(cameras), which=tuple(which), before=before
-        )
+        return replace(batch, joints=joints[own], confidence=confidence[own], cameras=tuple(cameras),
+                       which=tuple(which[own]), before=before)  # fmt: skip
 
     def _rows_before(
         self, which: Sequence[int], cameras: Sequence[Camera], step: int, attempt: int, detail: int
     ) -> Before:
-        """The rows before those of the shots, seen by the shots' own cameras: what stands still is at rest."""
+        """The rows before those of the shots, seen by the shots' own cameras: what stands still is at rest. which:
+        of the whole batch; cameras: this process's."""
         rng = np.random.default_rng((self._seed, 4, step, attempt))
         forgotten, from_truth = rng.random((len(which), self._before)) < FORGET, rng.random() < FROM_TRUTH
         poses, truths, there, places = [], [], [], list(which)
@@ -188,13 +213,16 @@ class BatchSource:
             there.append([i is not None for i in found])
             places = [old if new is None else new for old, new in zip(places, found, strict=True)]
             shots = [self._shots[i] for i in places]
+            joints, confidence = np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots])
+            joints, confidence = disturb(joints, confidence, rng, self._disturbance)
+            shots = shots[self._own]
             crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
             batch = stack(shots, crops, np.zeros((1, len(shots), 3), np.float32), self._device)
-            poses.append(disturb(batch.joints, batch.confidence, rng, self._disturbance))
+            poses.append((joints[self._own], confidence[self._own]))
             truths.append(batch.truth)
         joints, confidence = (np.stack(x, 1) for x in zip(*poses, strict=True))
-        known = np.logical_and.accumulate(np.array(there).T, axis=1)
-        return Before(joints, confidence, tuple(truths), known, forgotten, from_truth)
+        known = np.logical_and.accumulate(np.array(there).T[self._own], axis=1)
+        return Before(joints, confidence, tuple(truths), known, forgotten[self._own], from_truth)
 
     def _choose(self, step: int) -> list[int]:
         """Every shot once in each epoch, in an order drawn from the seed and the epoch."""
@@ -217,3 +245,9 @@ def _shots_before(shots: Sequence[Shot]) -> tuple[int | None, ...]:
 
 def _order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, 2, epoch)).permutation(count)
+
+
+def _use(device: torch.device) -> None:
+    """What a thread does first: without it, pinning memory would take a share of the first GPU."""
+    if device.index is not None:
+        torch.cuda.set_device(device)

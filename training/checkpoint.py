@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from ..neural_backend.interface.messages import BackendError
+from . import parallel
 
 _NAME, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 _STATE = "state"
@@ -51,6 +52,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_torn(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote have left; for the start of a run."""
+    for path in folder.glob(f"{_NAME}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def read_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest readable checkpoint, or None where there never was one.
 
@@ -74,6 +81,26 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             "\n".join(reasons),
         )
     return None
+
+
+def shared_checkpoint(folder: Path) -> Checkpoint | None:
+    """The first process's newest checkpoint, in all processes of a run: other machines need not see its folder."""
+    if parallel.size() == 1:
+        return read_checkpoint(folder)
+
+    def packed() -> bytes:
+        found = read_checkpoint(folder)
+        return b"" if found is None else _pack(json.dumps(found.state).encode(), save(found.tensors))
+
+    data = parallel.from_main(packed)
+    if not data:
+        return None
+    length = int.from_bytes(data[:8], "little")
+    return Checkpoint(load(data[8 + length :]), json.loads(data[8 : 8 + length]))
+
+
+def _pack(state: bytes, tensors: bytes) -> bytes:
+    return len(state).to_bytes(8, "little") + state + tensors
 
 
 def nest(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -99,7 +99,8 @@ def add_commands(subparsers: Any) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     config = config_from_arguments(options)
-    from .runs import Labels, train
+    from .export import Labels
+    from .runs import train
 
     labels = Labels(options.name, options.license, options.credit)
     return train(options.datasets, options.output, config, labels, options.restart)

@@ -86,11 +86,11 @@ def cut_crop(picture: Picture, source: Camera, target: Camera, filmed: Box | Non
 
 def _valid(homography: npt.NDArray[np.float64], filmed: Box, target: Camera) -> npt.NDArray[np.float32]:
     """(1, H, W) float32: 1 where a crop's pixel lies at least one source pixel inside what was filmed."""
-    y, x = np.mgrid[: target.height, : target.width] + 0.5
-    u, v, w = np.tensordot(np.linalg.inv(homography), np.stack([x, y, np.ones_like(x)]), 1)
-    u, v = u / w, v / w
+    x, y = np.arange(target.width) + 0.5, np.arange(target.height)[:, None] + 0.5
+    u, v, w = (a * x + (b * y + c) for a, b, c in np.linalg.inv(homography))
     x0, y0, x1, y1 = filmed
-    inside = (w > 0) & (u >= x0 + 1) & (u <= x1 - 1) & (v >= y0 + 1) & (v <= y1 - 1)
+    # Multiplied by w, which is positive where it counts: divisions would take most of the time.
+    inside = (w > 0) & (u >= (x0 + 1) * w) & (u <= (x1 - 1) * w) & (v >= (y0 + 1) * w) & (v <= (y1 - 1) * w)
     return np.asarray(inside[None], np.float32)
 
 

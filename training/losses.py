@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .parallel import mean_over_processes
 from .vgg import VggFeatures
 
 _C1, _C2 = 0.01**2, 0.03**2
@@ -90,10 +91,11 @@ class PerceptualImageLoss(nn.Module):
 def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     """Equation 3: binary cross-entropy of the mask where the training picture reaches.
 
-    logits: the mask's, (B, 1, H, W); truth, valid: (B, 1, H, W).
+    logits: the mask's, (B, 1, H, W); truth, valid: (B, 1, H, W). Each valid pixel of the batch counts alike, also
+    where processes share the batch out: the mean of their losses is the loss of the whole.
     """
     per_pixel = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return (per_pixel * valid).sum() / valid.sum().clamp_min(1)
+    return (per_pixel * valid).sum() / mean_over_processes(valid.sum()).clamp_min(1)
 
 
 def surface_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,7 +112,7 @@ def surface_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tens
     index = (part - 1).clamp_min(0)[:, None, None].expand(b, 1, 2, height, width)
     own = coordinates.view(b, classes - 1, 2, height, width).gather(1, index)[:, 0]
     person = (part > 0)[:, None]
-    return parts, ((own - target).abs() * person).sum() / (2 * person.sum()).clamp_min(1)
+    return parts, ((own - target).abs() * person).sum() / (2 * mean_over_processes(person.sum().float())).clamp_min(1)
 
 
 def total_variation(textures: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts",
-           "temporal", "adversarial", "features", "discriminator", "preview_psnr")  # fmt: skip
+           "temporal", "adversarial", "features", "discriminator", "waiting", "preview_psnr")  # fmt: skip
 
 
 class Bar:
@@ -37,20 +37,26 @@ class Bar:
 
 
 class Reporter:
-    """Speaks on stderr; on a terminal bars are drawn often, elsewhere (a log file) seldom."""
+    """Speaks on stderr; on a terminal bars are drawn often, elsewhere (a log file) seldom.
 
-    def __init__(self) -> None:
+    speaks: False in all processes of a run but the first.
+    """
+
+    def __init__(self, speaks: bool = True) -> None:
+        self._speaks = speaks
         self._interval = 0.1 if sys.stderr.isatty() else 30.0
 
     def say(self, sentence: str) -> None:
         """Print a sentence without tearing a bar apart."""
-        tqdm.write(sentence, file=sys.stderr)
+        if self._speaks:
+            tqdm.write(sentence, file=sys.stderr)
 
     def progress(self, title: str, unit: str = "it") -> Callable[[int, int], None]:
         """A bar for a stage that reports (done, total). unit: 'B' for bytes."""
         bar: tqdm[None] = tqdm(
-            desc=title, total=1, leave=False, mininterval=self._interval, unit=unit, unit_scale=unit == "B"
-        )
+            desc=title, total=1, leave=False, mininterval=self._interval, unit=unit, unit_scale=unit == "B",
+            disable=not self._speaks,
+        )  # fmt: skip
 
         def report(done: int, total: int) -> None:
             bar.total = total
@@ -74,7 +80,8 @@ class Reporter:
         steps = trainer.budget.kind == "steps"
         total, unit = int(trainer.budget.amount), "step" if steps else "s"
         done = trainer.state.step if steps else int(trainer.progress * total)
-        with tqdm(total=total, initial=done, unit=unit, desc="Training", mininterval=self._interval) as bar:
+        with tqdm(total=total, initial=done, unit=unit, desc="Training", mininterval=self._interval,
+                  disable=not self._speaks) as bar:  # fmt: skip
             yield Bar(bar)
 
 

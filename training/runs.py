@@ -4,54 +4,41 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from .. import __version__
 from ..neural_backend.avatar import Avatar
-from ..neural_backend.avatar_file import make_header, save_avatar
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.past import PAST_FRAMES
-from ..neural_backend.renderer import choose_device
-from . import atlas, densepose, initialise
+from . import atlas, densepose, initialise, parallel
 from .batches import BatchSource, Shot
-from .checkpoint import Checkpoint, read_checkpoint
+from .checkpoint import Checkpoint, remove_torn, shared_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, View, read_dataset
 from .disturbance import Disturbance
-from .evaluate import heldout_figures
+from .export import Labels, export
+from .interrupt import Interrupt
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
 from .pretraining import make_lessons
-from .preview import LOOKS, Preview, thumbnail
+from .preview import LOOKS, Preview
 from .reporting import Log, Reporter
 from .trainer import Trainer
 from .vgg import find_vgg_weights, load_vgg, random_vgg
 
+#: Options in which processes of one run may differ, as the machines do on which they run.
+_OWN = ("device", "threads", "cache_gb", "vgg_weights", "init_from", "densepose")
 #: Steps between two lines of the log.
 LOG_EVERY = 20
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the avatar's file says of its origin."""
-
-    name: str = ""
-    license: str = ""
-    credit: str = ""
 
 
 def run_folder(output: Path) -> Path:
@@ -66,18 +53,63 @@ def train(
 
     Raises BackendError with a sentence for everything that the user can mend.
     """
-    folder = run_folder(output)
-    if restart and folder.exists():
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BackendError("train-output", f"{folder} cannot be made: {error.strerror}.") from error
+    folder, labels = run_folder(output), labels or Labels()
+    with Interrupt() as interrupt:
+        with parallel.joined(config.device, config.batch) as device:
+            main, reporter = parallel.is_main(), Reporter(parallel.is_main())
+            run = _prepare(paths, folder, config, restart, device, reporter, interrupt)
+            with closing(run.source):
+                trainer = run.trainer
+                if trainer.state.finished and trainer.progress >= 1 and _exists(output):
+                    reporter.say(
+                        f"{output} is finished; raise the budget to train on, or give --restart to start over."
+                    )
+                    return 0
+                done = config.method == "static" or _loop(run, reporter, interrupt)
+                with parallel.agreed():
+                    if main and not done:
+                        trainer.save()
+                    elif main:
+                        _keep(trainer.save, reporter)  # before anything else that may fail
+        if not done:
+            reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
+            return 130
+        if not main:
+            return 0  # what is left to do is done by one
+        score = trainer.with_export_weights(lambda a: run.preview.look(a, trainer.state.step))
+        trainer.with_export_weights(
+            lambda a: export(a, trainer, output, labels, run.datasets, run.shots, score, reporter)
+        )
+        _keep(trainer.finish, reporter)
+    reporter.say(f"Wrote {output} ({output.stat().st_size / 2**20:.1f} MiB) after {trainer.state.step} steps.")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that is ready to begin or to go on."""
+
+    trainer: Trainer
+    source: BatchSource
+    preview: Preview
+    datasets: list[Dataset]
+    shots: list[Shot]
+
+
+def _prepare(
+    paths: Sequence[Path], folder: Path, config: TrainConfig, restart: bool, device: torch.device, reporter: Reporter,
+    interrupt: Interrupt,
+) -> _Run:  # fmt: skip
+    """Footage, avatar and trainer, in all processes of the run alike; from the checkpoint where there is one."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    reporter = Reporter()
-    with _Interrupt() as interrupt:
-        checkpoint = read_checkpoint(folder)
+    with parallel.agreed():
+        if parallel.is_main():
+            _make_folder(folder, restart)
+    checkpoint = shared_checkpoint(folder)
+    # Each process makes everything by itself, which takes no longer than waiting for one that does, and leaves no
+    # second way in which a run can begin.
+    with parallel.agreed():
         if checkpoint is not None:
             _check_options(config, checkpoint, folder)
         cache = PictureCache(int(config.cache_gb * 2**30))
@@ -85,40 +117,45 @@ def train(
         begun = str(checkpoint.state["facts"]["image_loss"]) if checkpoint is not None else ""
         image_loss, loss_name = make_image_loss(config, begun)
         reporter.say(f"Image loss: {loss_name}.")
-        avatar, shots, facts = _begin(config, datasets, checkpoint, folder, reporter, interrupt)
-        augmentation = Augmentation(config.zoom, config.shift, config.rotation)
-        device = avatar.proxy_params.device
-        errors = Disturbance(config.jitter, config.dropout)
+        avatar, shots, facts = _begin(config, datasets, checkpoint, folder, device, reporter, interrupt)
+        augmentation, errors = (
+            Augmentation(config.zoom, config.shift, config.rotation),
+            Disturbance(config.jitter, config.dropout),
+        )
+        part = (parallel.rank(), parallel.size())
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
-        with closing(BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before)) as source:
-            lessons = make_lessons(config, avatar, source, reporter.say)
-            trainer = Trainer(config, avatar, source, image_loss, folder, source.fingerprint(), lessons)
-            trainer.facts = {**facts, **lessons.about, "image_loss": loss_name}
-            image_loss.to(device)
-            if checkpoint is not None:
-                trainer.restore(checkpoint)
-                if trainer.state.finished and trainer.progress >= 1 and output.exists():
-                    reporter.say(
-                        f"{output} is finished; raise the budget to train on, or give --restart to start over."
-                    )
-                    return 0
-                reporter.say(f"Resuming at step {trainer.state.step}.")
-            else:
-                (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
-            preview = Preview(folder, _preview_shots(avatar, datasets, shots), reporter)
-            done = config.method == "static" or _loop(trainer, preview, shots, reporter, interrupt)
-            if not done:
-                trainer.save()
-                reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
-                return 130
-            _keep(trainer.save, reporter)  # before anything else that may fail
-            score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
-            trainer.with_export_weights(
-                lambda a: _export(a, trainer, output, labels or Labels(), datasets, shots, score, reporter)
-            )
-            _keep(trainer.finish, reporter)
-    reporter.say(f"Wrote {output} ({output.stat().st_size / 2**20:.1f} MiB) after {trainer.state.step} steps.")
-    return 0
+        source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part)
+        lessons = make_lessons(config, avatar, source, reporter.say)
+        trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), lessons)
+        trainer.facts = {**facts, **lessons.about, "image_loss": loss_name}
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+            reporter.say(f"Resuming at step {trainer.state.step}.")
+        elif parallel.is_main():
+            (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
+        preview = Preview(folder, _preview_shots(avatar, datasets, shots), reporter)
+    options = {key: value for key, value in config.as_dict().items() if key not in _OWN}
+    parallel.require_alike(
+        {"options": json.dumps(options), "data": source.fingerprint() + lessons.fingerprint, "image loss": loss_name}
+    )
+    trainer.make_same()
+    trainer.goes_on()  # all by one clock from here on
+    return _Run(trainer, source, preview, datasets, shots)
+
+
+def _make_folder(folder: Path, restart: bool) -> None:
+    if restart and folder.exists():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_torn(folder)
+    except OSError as error:
+        raise BackendError("train-output", f"{folder} cannot be made: {error.strerror}.") from error
+
+
+def _exists(output: Path) -> bool:
+    """Whether the first process has that file."""
+    return bool(parallel.from_main(lambda: b"yes" if output.exists() else b""))
 
 
 def make_image_loss(config: TrainConfig, begun: str = "") -> tuple[nn.Module, str]:
@@ -161,11 +198,10 @@ def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) ->
 
 
 def _begin(
-    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, folder: Path, reporter: Reporter,
-    interrupt: _Interrupt,
+    config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, folder: Path, device: torch.device,
+    reporter: Reporter, interrupt: Interrupt,
 ) -> tuple[Avatar, list[Shot], dict[str, Any]]:  # fmt: skip
     """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
-    device = choose_device(config.device)
     views = [dataset.training_views(config.cameras) for dataset in datasets]
     # Before the pictures are read, which takes a while: what is wrong with --init-from is told at once.
     avatar = initialise.new_avatar(config, datasets) if checkpoint is None else initialise.avatar_of(config, checkpoint)
@@ -202,8 +238,9 @@ def _begin(
 def _fill(avatar: Avatar, shots: Sequence[Shot], untrained: bool, folder: Path, reporter: Reporter) -> float:
     averaged = initialise.fill_textures(avatar, shots, untrained, reporter.progress("Averaging the textures"))
     reporter.say(f"{averaged.coverage:.1%} of the texels were seen.")
-    with reporter.side_product("texture atlas"):
-        atlas.write_start(folder, averaged.textures, averaged.seen)
+    if parallel.is_main():
+        with reporter.side_product("texture atlas"):
+            atlas.write_start(folder, averaged.textures, averaged.seen)
     return round(averaged.coverage, 4)
 
 
@@ -218,31 +255,36 @@ def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[
     return [shots[len(shots) // 3], *initialise.frame_views(avatar, [dataset], [unseen])]
 
 
-def _loop(trainer: Trainer, preview: Preview, shots: Sequence[Shot], reporter: Reporter, interrupt: _Interrupt) -> bool:
+def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
     """Step until the budget is spent; False when interrupted."""
-    config, log = trainer.config, Log(trainer.folder / "log.csv", trainer.state.step, reporter)
-    if not trainer.state.step:
-        trainer.save()
+    trainer, preview, main = run.trainer, run.preview, parallel.is_main()
+    log = Log(trainer.folder / "log.csv", trainer.state.step, reporter) if main else None
+    with parallel.agreed():
+        if main and not trainer.state.step:
+            trainer.save()
     saved = time.monotonic()
     looks = [share for share in LOOKS if share > trainer.progress or not trainer.state.step]
-    with closing(log), reporter.training(trainer) as bar:
-        while trainer.progress < 1 and not interrupt.asked:
+    with closing(log) if log else nullcontext(), reporter.training(trainer) as bar:
+        while trainer.goes_on(interrupt.asked):
             if trainer.pretrained:
                 trainer.set_free(
-                    lambda: trainer.facts.update(coverage=_fill(trainer.avatar, shots, False, trainer.folder, reporter))
+                    lambda: trainer.facts.update(
+                        coverage=_fill(trainer.avatar, run.shots, False, trainer.folder, reporter)
+                    )
                 )
             score = None
             if looks and trainer.progress >= looks[0]:
                 looks = [share for share in looks if share > trainer.progress]
-                score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
+                if main:
+                    score = trainer.with_export_weights(lambda a: preview.look(a, trainer.state.step))
             values = trainer.step()
             if not values:
                 reporter.say(f"The loss was not a number: back to step {trainer.state.step}, at half the rate.")
                 continue
             bar.update(trainer, values["loss"])
-            if trainer.state.step % LOG_EVERY == 0 or score is not None:
-                log.add(trainer.state.step, trainer.elapsed, values, score)
-            if time.monotonic() - saved > config.checkpoint_minutes * 60:
+            if log and (trainer.state.step % LOG_EVERY == 0 or score is not None):
+                log.add(trainer.state.step, trainer.elapsed, {**values, "waiting": run.source.waiting()}, score)
+            if main and time.monotonic() - saved > trainer.config.checkpoint_minutes * 60:
                 _keep(trainer.save, reporter)
                 saved = time.monotonic()
     return trainer.progress >= 1
@@ -254,63 +296,3 @@ def _keep(save: Callable[[], None], reporter: Reporter) -> None:
         save()
     except BackendError as error:
         reporter.say(error.message)
-
-
-def _export(
-    avatar: Avatar, trainer: Trainer, output: Path, labels: Labels, datasets: Sequence[Dataset], shots: Sequence[Shot],
-    score: float, reporter: Reporter,
-) -> float:  # fmt: skip
-    credit = labels.credit or "; ".join(sorted({d.credit for d in datasets if d.credit}))
-    config = trainer.config.as_dict()  # of files their names alone: where they lie is nobody else's business
-    provenance = {
-        **trainer.facts,
-        "program": f"Neural Avatar {__version__}, torch {torch.__version__}",
-        "config": {
-            **config,
-            **{key: Path(config[key]).name for key in ("init_from", "vgg_weights")},
-            "densepose": [Path(path).name for path in config["densepose"]],
-        },
-        "steps": trainer.state.step,
-        "seconds": round(trainer.state.elapsed, 1),
-        "clock": trainer.budget.kind,
-    }
-    try:
-        figures = heldout_figures(avatar, datasets, trainer.config.cameras, reporter.progress("Evaluating"))
-    except BackendError as error:  # a damaged picture of those held out must not cost the avatar
-        figures = {}
-        reporter.say(f"{error.message} The avatar's file holds no figures of what was held out.")
-    metrics = {"preview_psnr": round(score, 3), **figures}
-    header = make_header(
-        avatar, name=labels.name or output.stem, license=labels.license, credit=credit,
-        thumbnail=thumbnail(avatar, shots[len(shots) // 3]), provenance=provenance, metrics=metrics,
-    )  # fmt: skip
-    save_avatar(output, avatar, header)
-    if avatar.textures is not None:
-        with reporter.side_product("texture atlas"):
-            atlas.write_end(trainer.folder, avatar.textures)
-    return score
-
-
-class _Interrupt:
-    """Notes Ctrl-C (and the polite kill) instead of stopping in mid-step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        # Not through the stream, which the main thread may be in the middle of writing to.
-        os.write(2, b"\nStops after this stage; once more stops at once.\n")

@@ -26,7 +26,7 @@ class Board:
         if self._writer is None:
             return
         for name, value in values.items():
-            own = name in ("lr", "preview_psnr")
+            own = name in ("lr", "preview_psnr", "waiting")
             self._writer.add_scalar(name if own else f"loss/{'total' if name == 'loss' else name}", value, step)
         self._writer.flush()
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.messages import BackendError
+from . import parallel
 from .adversarial import make_adversary
 from .batches import BatchSource
-from .checkpoint import Checkpoint, nest, read_checkpoint, unnest, write_checkpoint
+from .checkpoint import Checkpoint, nest, shared_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
+from .devices import as_laid_out, bfloat16_pays, lay_out
 from .initialise import body_tensors
 from .light import LightGains
 from .objective import Objective
@@ -73,6 +75,7 @@ class Trainer:
         avatar.mixed_precision = config.precision == "mixed" or (
             config.precision == "auto" and bfloat16_pays(self._device)
         )
+        lay_out(avatar.generator, self._device)
         textures = [p for n, p in avatar.named_parameters() if n == "textures"]
         network = [p for n, p in avatar.named_parameters() if n != "textures"]
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
@@ -86,16 +89,22 @@ class Trainer:
         )
         self._mean = {n: p.detach().clone() for n, p in avatar.named_parameters()}
         self._watch = Stopwatch(self.budget.kind)
+        self._elapsed = self._watch.elapsed
+
+    def goes_on(self, asked: bool = False) -> bool:
+        """Look at the clock; whether there is budget left, and no process of the run was asked to stop."""
+        self._elapsed, asked = parallel.agree(self._watch.elapsed, asked)
+        return self.progress < 1 and not asked
 
     @property
     def progress(self) -> float:
         """The share of the budget that is spent."""
-        return self.budget.progress(self.state.step, self._watch.elapsed)
+        return self.budget.progress(self.state.step, self._elapsed)
 
     @property
     def elapsed(self) -> float:
-        """Seconds on the budget's clock."""
-        return self._watch.elapsed
+        """Seconds on the budget's clock when it was last looked at, in all processes alike."""
+        return self._elapsed
 
     @property
     def pretraining(self) -> bool:
@@ -125,14 +134,18 @@ class Trainer:
         terms = self._terms()
         total = torch.stack(list(terms.values())).sum()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self._learned().values(), self.config.clip)
-        loss = float(total.detach())
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+        learned = self._learned().values()
+        parallel.average_gradients(learned)
+        norm = nn.utils.clip_grad_norm_(learned, self.config.clip)
+        # One look at the device for all numbers; in every process the same, so that all go back or none does.
+        numbers = torch.stack([norm, total, *terms.values()]).detach()
+        size, loss, *parts = parallel.mean_over_processes(numbers).tolist()
+        if not (math.isfinite(loss) and math.isfinite(size)):
             self._roll_back()
             return {}
         self._optimizer.step()
         self._update_mean(state.step)
-        values = {"loss": loss, **{k: float(v.detach()) for k, v in terms.items()}, "lr": self.config.lr * scale}
+        values = {"loss": loss, **dict(zip(terms, parts, strict=True)), "lr": self.config.lr * scale}
         if self.adversary is not None and not self.pretraining:
             values["discriminator"] = self.adversary.learn(scale)
             if not math.isfinite(values["discriminator"]):
@@ -164,8 +177,15 @@ class Trainer:
         """End pre-training: ``average`` fills the textures from the network's own prediction; the running mean starts
         anew."""
         average()
+        if self.avatar.textures is not None:
+            parallel.make_same([self.avatar.textures])
         self._mean = {n: p.detach().clone() for n, p in self.avatar.named_parameters()}
         self.state = replace(self.state, free=True)
+
+    def make_same(self) -> None:
+        """Give all processes of the run the first one's avatar and all that learns beside it."""
+        beside = () if self.adversary is None else self.adversary.parameters()
+        parallel.make_same([*self._learned().values(), *beside, self.avatar.proxy_params])
 
     def finish(self) -> None:
         """Mark the run as finished and save that; what came after the last ``save`` does not count as training time."""
@@ -223,6 +243,7 @@ class Trainer:
         self.state = RunState(**checkpoint.state["run"])
         self.facts = dict(checkpoint.state["facts"])
         self._watch = Stopwatch(self.budget.kind, self.state.elapsed)
+        self._elapsed = self._watch.elapsed
 
     def _take(self, checkpoint: Checkpoint) -> None:
         learned = self._learned()
@@ -233,14 +254,14 @@ class Trainer:
         for name, parameter in learned.items():
             own = unnest(name, moments)
             if own:
-                self._optimizer.state[parameter] = {key: value.to(self._device) for key, value in own.items()}
+                self._optimizer.state[parameter] = {k: as_laid_out(v, parameter) for k, v in own.items()}
         if self.adversary is not None:
             self.adversary.restore(unnest("adversary", checkpoint.tensors))
 
     def _roll_back(self) -> None:
         """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""
         rollbacks = self.state.rollbacks + 1
-        checkpoint = read_checkpoint(self.folder)
+        checkpoint = shared_checkpoint(self.folder)
         if checkpoint is None or rollbacks > MAX_ROLLBACKS:
             raise BackendError(
                 "train-diverged",
@@ -249,13 +270,6 @@ class Trainer:
         self._take(checkpoint)
         scale = self.state.rate_scale / 2
         self.state = replace(RunState(**checkpoint.state["run"]), rate_scale=scale, rollbacks=rollbacks)
-
-
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether convolutions in bfloat16 are faster on this device: on CUDA, and on CPUs that multiply in it."""
-    if device.type == "cpu":
-        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
 def _put(parameters: Mapping[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:

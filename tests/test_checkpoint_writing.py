@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever happens while a checkpoint is written, a good one remains: Ctrl-C, a kill, a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neural_avatar.training.checkpoint import read_checkpoint, remove_torn
+
+SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
+         "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
+#: Writes one checkpoint after another, each large enough to be caught at it, and never ends by itself.
+WRITER = """
+import runpy, sys
+from pathlib import Path
+runpy.run_path(sys.argv[1])["load_package"]()
+import torch
+from neural_avatar.training.checkpoint import Checkpoint, write_checkpoint
+step = 0
+while True:
+    step += 1
+    tensors = {"a": torch.full((4_000_000,), float(step))}
+    write_checkpoint(Path(sys.argv[2]), Checkpoint(tensors, {"step": step}))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGKILL", signal.SIGTERM)])
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_a_signal_in_the_middle_of_writing_leaves_a_good_checkpoint(
+    root: Path, tmp_path: Path, number: signal.Signals, share: float
+) -> None:
+    start = root / "neural_backend" / "start.py"
+    words = [sys.executable, "-c", WRITER, str(start), str(tmp_path)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    written = 0
+    while written < max(share * 16e6, 1) or not (tmp_path / "checkpoint.previous.safetensors").exists():
+        written = 0
+        for path in tmp_path.glob("*.tmp"):
+            with contextlib.suppress(OSError):  # renamed since
+                written = path.stat().st_size
+        assert process.poll() is None, process.communicate()[0]
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0 and ("KeyboardInterrupt" in said) == (number == signal.SIGINT)
+    found = read_checkpoint(tmp_path)
+    assert found is not None
+    assert (found.tensors["a"] == found.state["step"]).all() and found.state["step"] >= 1
+    remove_torn(tmp_path)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files is POSIX")
+def test_a_full_disk_costs_no_checkpoint(root: Path, footage: Path, tmp_path: Path) -> None:
+    import resource
+
+    avatar = tmp_path / "person.avatar"
+
+    def train(steps: int, room: int | None = None) -> subprocess.CompletedProcess[str]:
+        def limit() -> None:
+            if room is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+        words = [sys.executable, root, "train", footage, "-o", avatar, "--steps", steps, *SMALL]
+        return subprocess.run(list(map(str, words)), env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=limit,
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
+
+    said = train(2)
+    assert said.returncode == 0, said.stderr
+    before, size = avatar.read_bytes(), (tmp_path / "person.avatar.train" / "checkpoint.safetensors").stat().st_size
+    folder = avatar.with_name("person.avatar.train")
+    (folder / "checkpoint.safetensors.1.tmp").write_bytes(b"left by a killed process")
+    said = train(4, room=min(size, len(before)) // 2)
+    assert said.returncode == 1 and "Traceback" not in said.stderr
+    assert "the one before it is kept" in said.stderr and "person.avatar" in said.stderr.splitlines()[-1]
+    found = read_checkpoint(folder)
+    assert found is not None and found.state["run"]["step"] == 2 and avatar.read_bytes() == before
+    assert not [path.name for path in (*folder.glob("*.tmp"), *tmp_path.glob("*.part"), *tmp_path.glob("*.tmp"))]
+    said = train(4)
+    assert said.returncode == 0 and "Resuming at step 2." in said.stderr, said.stderr

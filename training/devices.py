@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a device likes: numbers of half the size, and channels beside each other in memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether convolutions in bfloat16 are faster on this device: on GPUs and CPUs that multiply in it, not where it is
+    emulated."""
+    if device.type == "cpu":
+        return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def lay_out(module: nn.Module | None, device: torch.device) -> None:
+    """Lay a network's weights out as the device's convolutions want them: channels last for tensor cores. Training on
+    CPUs is a tenth slower so."""
+    if module is not None and device.type == "cuda":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """A copy of ``tensor`` on the device of ``like``, and with its layout in memory where their shapes are equal: fused
+    optimisers walk through both as if they were one."""
+    if tensor.shape != like.shape:
+        return tensor.to(like.device)
+    return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
