@@ -70,12 +70,17 @@ def test_what_a_step_sees_depends_neither_on_threads_nor_on_the_order_of_asking(
 
 
 def test_the_parts_of_several_processes_are_the_batch_of_one(source_of: Callable[..., BatchSource]) -> None:
-    whole, parts = source_of(), [source_of(part=(rank, 2)) for rank in range(2)]
+    whole, parts = source_of(before=2), [source_of(before=2, part=(rank, 2)) for rank in range(2)]
     for step in range(4):
         batch, (joints, _, cameras) = whole.batch(step), whole.poses(step)
         for rank, part in enumerate(parts):
             own = slice(rank * 2, rank * 2 + 2)
-            assert equal(part.batch(step), batch, own)
+            found = part.batch(step)
+            assert equal(found, batch, own) and found.before is not None and batch.before is not None
+            assert np.array_equal(found.before.joints, batch.before.joints[own])
+            assert np.array_equal(found.before.there, batch.before.there[own])
+            assert np.array_equal(found.before.forgotten, batch.before.forgotten[own])
+            assert torch.equal(found.before.truth[1].rgba, batch.before.truth[1].rgba[own])
             assert np.array_equal(part.poses(step)[0], joints[own])
             assert np.array_equal(part.poses(step)[2][0].R, cameras[own][0].R)
 
