@@ -92,6 +92,7 @@ def log_of(avatar: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((avatar.with_name(avatar.name + ".train") / "log.csv").open()))
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_step_of_one(root: Path, footage: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one.avatar", tmp_path / "two.avatar"
     options = ("train", footage, "--steps", 6, *SMALL, "--jitter", 1, "--dropout", 0.3, "--light-gain")
@@ -185,6 +186,7 @@ print(repr(total))
     assert code == other == 0 and total == same and float(total) > 0, (total, same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 1])
 def test_one_that_is_asked_to_stop_stops_all_and_the_run_goes_on_alone(
     root: Path, footage: Path, tmp_path: Path, asked: int
@@ -205,6 +207,7 @@ def test_one_that_is_asked_to_stop_stops_all_and_the_run_goes_on_alone(
     assert checkpoint_of(avatar).state["run"]["step"] == step + 2
 
 
+@pytest.mark.slow
 def test_what_fails_in_one_process_ends_both_with_its_sentence(root: Path, footage: Path, tmp_path: Path) -> None:
     options = ("-o", tmp_path / "a.avatar", "--steps", 2, *SMALL)
     here, missing = ("train", footage, *options), ("train", tmp_path / "nothing", *options)
@@ -220,6 +223,7 @@ def test_what_fails_in_one_process_ends_both_with_its_sentence(root: Path, foota
     assert "multiple of 2" in said
 
 
+@pytest.mark.slow
 def test_one_that_dies_ends_the_other_and_the_checkpoint_stays(root: Path, footage: Path, tmp_path: Path) -> None:
     avatar = tmp_path / "person.avatar"
     options = ("train", footage, "-o", avatar, "--steps", 10**6, *SMALL, "--checkpoint-minutes", "0")
