@@ -26,6 +26,7 @@ from neural_avatar.neural_backend.interface.skeleton import JOINT_COUNT
 from neural_avatar.neural_backend.network import NARROW
 from neural_avatar.training import initialise
 from neural_avatar.training.checkpoint import read_checkpoint, unnest
+from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.schedule import FINE_TUNING, WARM_UP
 
@@ -158,3 +159,10 @@ def test_an_avatar_keeps_how_its_bones_are_drawn(root: Path, few: Path, tmp_path
     shot = initialise.frame_views(avatar, [data], [data.training_views()[:1]])[0]
     sure, unsure = (avatar.bone_maps(shot.joints[None], shot.confidence[None] * f, [shot.camera]) for f in (1, 0.5))
     torch.testing.assert_close(unsure, sure * 0.5)
+
+
+def test_textures_hold_about_what_the_footage_does(footage: Path) -> None:
+    data = read_dataset(footage)  # the person is about 190 pixels tall
+    sides = {size: initialise.new_avatar(TrainConfig(size=size), [data]).config.texture_size for size in (64, 256)}
+    assert sides == {64: 64, 256: 128}
+    assert initialise.new_avatar(TrainConfig(size=64, texture_size=40), [data]).config.texture_size == 40

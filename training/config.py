@@ -44,7 +44,10 @@ class TrainConfig:
         "textured does, with the proxy as input (an ablation)",
     )
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
-    texture_size: int = _option(256, "side of each of the 24 textures in texels")
+    texture_size: int = _option(
+        0,
+        "side of each of the 24 textures in texels; 0 chooses: half the size, or all of it where the footage is finer",
+    )
     view_order: int = _option(
         0, "order, up to 2, of the spherical harmonics by which the textures' colour changes with the direction of view"
     )
@@ -138,7 +141,7 @@ class TrainConfig:
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
         sizes = self.size >= 64 and self.size % 32 == 0
         _require(sizes, f"--size must be a multiple of 32 and at least 64, not {self.size}")
-        _require(8 <= self.texture_size <= 4096, "--texture-size must lie between 8 and 4096")
+        _require(not self.texture_size or 8 <= self.texture_size <= 2048, "--texture-size must lie between 8 and 2048")
         _require(0 <= self.view_order <= (2 if self.textured else 0),
                  "--view-order must be 0, 1 or 2, and needs a network with textures")  # fmt: skip
         _require(self.residual or self.method == "textured-proxy", "--no-residual needs --method textured-proxy")

@@ -21,21 +21,32 @@ from .config import TrainConfig
 from .dataset import Dataset, View
 from .proxy_fit import ProxyFit, fit_proxy
 from .rest_pose import rest_pose
-from .textures_init import AveragedTextures, average_textures
+from .textures_init import FINER, AveragedTextures, average_textures
 
 Progress = Callable[[int, int], None]
 
 
 def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
-    """An avatar with the rest pose of the datasets' train rows, an average proxy, and the network that the config asks
-    for.
+    """An avatar with the rest pose of the datasets' train rows, an average proxy, and the network and textures that the
+    config asks for.
 
     Raises BackendError 'init-from' when another avatar is asked for that does not fit, or what load_avatar raises.
     """
     rows = [np.flatnonzero(d.usable & (np.array(d.split) == "train")) for d in datasets]
     joints = np.concatenate([d.joints[r] for d, r in zip(datasets, rows, strict=True)])
     confidence = np.concatenate([d.confidence[r] for d, r in zip(datasets, rows, strict=True)])
-    return _build(config, *rest_pose(joints, confidence))
+    avatar = _build(config, *rest_pose(joints, confidence))
+    if avatar.textures is not None and not config.texture_size and _footage_is_finer(avatar, datasets, config.cameras):
+        return _build(replace(config, texture_size=config.size), avatar.rest_joints, avatar.rest_confidence)
+    return avatar
+
+
+def _footage_is_finer(avatar: Avatar, datasets: Sequence[Dataset], cameras: Sequence[str]) -> bool:
+    """Whether the pictures hold more than the network's crops of them do: then textures are to hold more too."""
+    views = [dataset.training_views(cameras) for dataset in datasets]
+    some = [v[:: max(1, len(v) // 24)] for v in views]
+    shots = frame_views(avatar, datasets, some)
+    return bool(shots) and float(np.mean([shot.magnification for shot in shots])) < FINER
 
 
 def _build(config: TrainConfig, rest: object, confidence: object) -> Avatar:
@@ -77,7 +88,9 @@ def _other(config: TrainConfig) -> Avatar:
 
 
 def _avatar_config(config: TrainConfig, network: NetworkConfig) -> AvatarConfig:
-    size, textures = config.network_size, config.texture_size
+    # A limb's chart is about a third of the body's height long: more texels than this are between the footage's pixels,
+    # where each learns from few of them, and speckles.
+    size, textures = config.network_size, config.texture_size or config.size // 2
     return AvatarConfig(
         config.method, size, network, textures, config.view_order, config.residual, config.confidence_weighted
     )
@@ -131,6 +144,9 @@ def body_tensors(avatar: Avatar) -> dict[str, Tensor]:
 def avatar_of(config: TrainConfig, checkpoint: Checkpoint) -> Avatar:
     """The avatar of a checkpoint, by its body tensors and the sizes of its network; the weights are not set."""
     body, network = unnest("body", checkpoint.tensors), checkpoint.state["network"]
+    textures = checkpoint.tensors.get("weights/textures")
+    if textures is not None:
+        config = replace(config, texture_size=textures.shape[-1])
     channels, blocks = tuple(network["channels"]), tuple(network["blocks"])
     sizes = NetworkConfig(channels, blocks, int(network["kernel"]), bool(network["skips"]))
     avatar = Avatar(_avatar_config(config, sizes), body["rest_joints"].numpy(), body["rest_confidence"].numpy())
