@@ -94,6 +94,7 @@ class Runner:
                 else:
                     print(told(run, future.result()), flush=True)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # some who ask, ask twice
             self._stopping.set()
             for child in tuple(self._children):
                 child.terminate()
