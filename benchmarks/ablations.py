@@ -64,6 +64,11 @@ VARIANTS = {
     "no-hair": Variant("hair", "no hair primitives", ("--no-hair",)),
     "light": Variant("light", "a gain for each clip and camera", ("--light-gain",)),
     "robust": Variant("pose errors", "jitter 1 and dropout 0.1 in training", ("--jitter", "1", "--dropout", "0.1")),
+    "robust-weighted": Variant(
+        "pose errors",
+        "the same, bones weighted by confidence",
+        ("--jitter", "1", "--dropout", "0.1", "--confidence-weighted"),
+    ),
     "no-augmentation": Variant("augmentation", "crops not varied", ("--zoom", "1", "--shift", "0", "--rotation", "0")),
 }
 
