@@ -25,6 +25,7 @@ from neural_avatar.neural_backend.interface.proxy import HAIR, PARAM_NAMES, RADI
 from neural_avatar.neural_backend.interface.skeleton import JOINT_COUNT
 from neural_avatar.neural_backend.network import NARROW
 from neural_avatar.training import initialise
+from neural_avatar.training.atlas import START, atlas, read_picture, read_seen
 from neural_avatar.training.checkpoint import read_checkpoint, unnest
 from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.dataset import read_dataset
@@ -166,3 +167,26 @@ def test_textures_hold_about_what_the_footage_does(footage: Path) -> None:
     sides = {size: initialise.new_avatar(TrainConfig(size=size), [data]).config.texture_size for size in (64, 256)}
     assert sides == {64: 64, 256: 128}
     assert initialise.new_avatar(TrainConfig(size=64, texture_size=40), [data]).config.texture_size == 40
+
+
+@pytest.mark.parametrize(
+    ("method", "unseen", "black"),
+    [("static", (), False), ("static", ("--unseen", "black"), True), ("textured", (), True),
+     ("textured", ("--unseen", "nearest"), False)],
+)  # fmt: skip
+def test_texels_that_no_picture_shows_begin_as_asked_and_are_counted(
+    few: Path, tmp_path: Path, method: str, unseen: tuple[str, ...], black: bool
+) -> None:
+    path = tmp_path / "a.avatar"
+    words = ("train", few, "-o", path, "--steps", 1, *SMALL, "--method", method, "--pretrain", 0, "--lr", 1e-9, *unseen)
+    assert main([str(word) for word in words]) == 0
+    seen = read_seen(tmp_path / "a.avatar.train", 32)
+    made, textures = read_header(path).provenance, load_avatar(path).textures
+    assert seen is not None and textures is not None and 0 < seen.mean() < 1
+    assert made["coverage"] == pytest.approx(seen.mean(), abs=1e-4)
+    np.testing.assert_allclose(made["coverage_parts"], seen.mean((1, 2)), atol=1e-4)
+    hidden = textures.detach().numpy().transpose(0, 2, 3, 1)[~seen]
+    assert (np.abs(hidden).max() < 1e-3) == black
+    start = read_picture(tmp_path / "a.avatar.train" / START)
+    assert start is not None  # black there, whatever it begins with; the file rounds colours to float16
+    assert np.abs(start.astype(int) - atlas(textures, seen)).max() <= 1

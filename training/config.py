@@ -78,6 +78,12 @@ class TrainConfig:
         0.3,
         "share of the budget that method textured (and --no-residual) is pre-trained for, on the proxy or DensePose",
     )
+    unseen: str = _option(
+        "auto",
+        "texels that no picture shows begin as the nearest seen one's colour (nearest), as black (black), or auto: "
+        "black for method textured, as in the paper, else nearest",
+        choices=("auto", "nearest", "black"),
+    )
     init_from: str = _option(
         "",
         "take the network of this avatar, of the same method; textures are averaged anew and learn at the full "
@@ -136,7 +142,7 @@ class TrainConfig:
     cache_gb: float = _option(4.0, "memory for decoded pictures in GiB", run=True)
 
     def __post_init__(self) -> None:
-        for name in ("method", "image_loss", "precision", "init"):
+        for name in ("method", "image_loss", "precision", "init", "unseen"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
         sizes = self.size >= 64 and self.size % 32 == 0
@@ -201,6 +207,11 @@ class TrainConfig:
     def outright(self) -> bool:
         """Whether the network predicts parts and coordinates outright."""
         return self.method == "textured" or not self.residual
+
+    @property
+    def black_unseen(self) -> bool:
+        """Whether texels that no picture shows begin black."""
+        return self.unseen == "black" or (self.unseen == "auto" and self.method == "textured")
 
     @property
     def pretrained(self) -> bool:

@@ -113,17 +113,18 @@ def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | 
 
 
 def fill_textures(
-    avatar: Avatar, shots: Sequence[Shot], untrained: bool, progress: Progress | None = None
+    avatar: Avatar, shots: Sequence[Shot], untrained: bool, black: bool = False, progress: Progress | None = None
 ) -> AveragedTextures:
     """Average the pictures into the avatar's textures through its own prediction; returns them and which were seen.
 
     untrained: the network's residuals are still zero, so that the proxy alone gives the same, several times faster.
+    black: what unseen texels become (see average_textures).
     """
     generator = avatar.generator
     if untrained:
         avatar.generator = None
     try:
-        averaged = average_textures(avatar, shots, progress=progress)
+        averaged = average_textures(avatar, shots, black, progress=progress)
     finally:
         avatar.generator = generator
     assert avatar.textures is not None

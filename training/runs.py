@@ -231,17 +231,24 @@ def _begin(
         raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
     if avatar.textures is not None and not config.pretrained and config.init != "random":
-        facts["coverage"] = _fill(avatar, shots, not config.init_from, folder, reporter)
+        facts |= _fill(config, avatar, shots, folder, reporter)
     return avatar, shots, facts
 
 
-def _fill(avatar: Avatar, shots: Sequence[Shot], untrained: bool, folder: Path, reporter: Reporter) -> float:
-    averaged = initialise.fill_textures(avatar, shots, untrained, reporter.progress("Averaging the textures"))
+def _fill(
+    config: TrainConfig, avatar: Avatar, shots: Sequence[Shot], folder: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Average the textures; facts on how much of them was seen."""
+    untrained = not (config.init_from or config.pretrained)
+    averaged = initialise.fill_textures(
+        avatar, shots, untrained, config.black_unseen, reporter.progress("Averaging the textures")
+    )
     reporter.say(f"{averaged.coverage:.1%} of the texels were seen.")
     if parallel.is_main():
         with reporter.side_product("texture atlas"):
             atlas.write_start(folder, averaged.textures, averaged.seen)
-    return round(averaged.coverage, 4)
+    parts = [round(share, 4) for share in averaged.coverage_parts]
+    return {"coverage": round(averaged.coverage, 4), "coverage_parts": parts}
 
 
 def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
@@ -269,7 +276,7 @@ def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
             if trainer.pretrained:
                 trainer.set_free(
                     lambda: trainer.facts.update(
-                        coverage=_fill(trainer.avatar, run.shots, False, trainer.folder, reporter)
+                        _fill(trainer.config, trainer.avatar, run.shots, trainer.folder, reporter)
                     )
                 )
             score = None

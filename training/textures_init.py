@@ -33,20 +33,26 @@ class AveragedTextures:
         """Share of all texels that were seen."""
         return float(self.seen.float().mean())
 
+    @property
+    def coverage_parts(self) -> list[float]:
+        """The same for each of the 24 parts."""
+        return [float(share) for share in self.seen.float().mean((1, 2))]
+
 
 @torch.no_grad()
 def average_textures(
     avatar: Avatar,
     shots: Sequence[Shot],
+    black: bool = False,
     batch: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> AveragedTextures:
     """Averages the training pictures into textures through the avatar's own assignments and coordinates.
 
     Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
-    from. Where the footage is finer than the network's pictures, pixels are taken from crops of twice that size. The
-    paper leaves unseen texels black; here they take the nearest seen texel's colour, so that no black creeps in where
-    the network moves coordinates a little.
+    from. Where the footage is finer than the network's pictures, pixels are taken from crops of twice that size.
+    black: leave unseen texels black, as the paper does; else they take the nearest seen texel's colour, so that no
+    black creeps in where the network moves coordinates a little.
     """
     size = avatar.config.texture_size
     device = avatar.proxy_params.device
@@ -75,7 +81,8 @@ def average_textures(
     weight = total[:, 3:]
     mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
     seen = (weight > 1e-3).view(PART_COUNT, size, size)
-    return AveragedTextures(_filled(mean, seen).permute(0, 3, 1, 2).contiguous(), seen)
+    whole = mean * seen[..., None] if black else _filled(mean, seen)
+    return AveragedTextures(whole.permute(0, 3, 1, 2).contiguous(), seen)
 
 
 def _enlarged(x: Tensor, detail: int) -> Tensor:

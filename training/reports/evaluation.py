@@ -191,6 +191,14 @@ def _caption(frame: Frame) -> str:
     return f"{where}{f', {frame.quadrant}' if frame.quadrant else ''}: {figures}"
 
 
+def _by_part(subject: Subject) -> str:
+    """The shares of texels that were seen, part by part, where the avatar's file tells them."""
+    shares = subject.header.provenance.get("coverage_parts")
+    if not isinstance(shares, list) or not all(isinstance(share, (int, float)) for share in shares):
+        return ""
+    return " (by part: " + ", ".join(f"{k} {share:.0%}" for k, share in enumerate(shares, 1)) + ")"
+
+
 def _textures(subject: Subject) -> str:
     head = "<h2>Textures before and after training</h2>"
     textures = subject.avatar.textures
@@ -202,7 +210,7 @@ def _textures(subject: Subject) -> str:
     after = atlas.atlas(textures, seen)
     said = ["The 24 textures of the body's parts, part 1 at the top left, six in a row."]
     if isinstance(coverage, float):
-        said.append(f"{coverage:.1%} of the texels were seen by some training picture.")
+        said.append(f"{coverage:.1%} of the texels were seen by some training picture{_by_part(subject)}.")
     if seen is None:
         said.append("Which texels were seen was not kept, so that unseen ones show what they were filled with.")
     else:
