@@ -108,7 +108,8 @@ def surface_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tens
     b, classes, height, width = logits.shape
     known = part >= 0
     labels = torch.where(known, (part - 1) % classes, -100)  # the number that cross_entropy leaves out
-    parts = functional.cross_entropy(logits, labels) if known.any() else logits.sum() * 0
+    parts = functional.cross_entropy(logits, labels, reduction="sum")
+    parts = parts / mean_over_processes(known.sum().float()).clamp_min(1)
     index = (part - 1).clamp_min(0)[:, None, None].expand(b, 1, 2, height, width)
     own = coordinates.view(b, classes - 1, 2, height, width).gather(1, index)[:, 0]
     person = (part > 0)[:, None]
