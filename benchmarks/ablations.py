@@ -58,6 +58,7 @@ VARIANTS = {
     "temporal": Variant("losses", "temporal loss added", ("--weight-temporal", "1")),
     "no-smooth": Variant("losses", "no total variation of textures", ("--weight-smooth", "0")),
     "no-coordinates": Variant("losses", "coordinates not held to the proxy's", ("--weight-coordinates", "0")),
+    "fine-textures": Variant("textures", "256 texels a side, finer than the footage", ("--texture-size", "256")),
     "no-ema": Variant("losses", "last weights instead of their running mean", ("--ema", "0")),
     "view-1": Variant("view dependence", "spherical harmonics of order 1", ("--view-order", "1")),
     "view-2": Variant("view dependence", "spherical harmonics of order 2", ("--view-order", "2")),
