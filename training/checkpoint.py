@@ -54,7 +54,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 def remove_torn(folder: Path) -> None:
     """Remove what processes that were killed while they wrote have left; for the start of a run."""
-    for path in folder.glob(f"{_NAME}.*.tmp"):
+    ours, of_safetensors = f"{_NAME}.*.tmp", ".tmp??????"
+    for path in (*folder.glob(ours), *folder.glob(of_safetensors)):
         path.unlink(missing_ok=True)
 
 
