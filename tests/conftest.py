@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # One thread each: tests share the machine, and results should not depend on its number of cores.
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+# A shell makes what it starts in the background deaf to Ctrl-C, and programs started by that inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _register_package() -> None:

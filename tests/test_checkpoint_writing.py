@@ -18,9 +18,8 @@ SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps"
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
 #: Writes one checkpoint after another, each large enough to be caught at it, and never ends by itself.
 WRITER = """
-import runpy, signal, sys
+import runpy, sys
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have made its background deaf to it
 runpy.run_path(sys.argv[1])["load_package"]()
 import torch
 from neural_avatar.training.checkpoint import Checkpoint, write_checkpoint
