@@ -197,6 +197,10 @@ def test_a_report_needs_a_folder(root: Path, footage: Path, tmp_path: Path) -> N
     path = tmp_path / "none" / "report.html"
     said = run(root, "evaluate", root / "assets" / "demo.avatar", footage, "--report", path, code=1)
     assert "There is no folder" in said and "Traceback" not in said
+    (tmp_path / "file").touch()
+    for option, place, words in (("--csv", tmp_path, "is a folder"), ("--pictures", tmp_path / "file", "cannot be")):
+        said = run(root, "evaluate", root / "assets" / "demo.avatar", footage, option, place, code=1)
+        assert words in said and "Evaluating" not in said and "Traceback" not in said
 
 
 def test_curves_stand_at_their_steps_and_rows() -> None:

@@ -603,6 +603,8 @@ def test_densepose_pictures_are_read(tmp_path: Path) -> None:
     iuv[10:30, 20:50] = (7, 128, 255)
     cv2.imwrite(str(tmp_path / "frame_0003_IUV.png"), iuv)
     cv2.imwrite(str(tmp_path / "frame_0004_IUV.png"), iuv[..., ::-1])  # written by a program that swaps colours
+    for name in ("frame_0003_INDS.png", "frame_0002_INDS.png"):  # DensePose's own program leaves these beside them
+        cv2.imwrite(str(tmp_path / name), iuv[..., 0])
     ((first, surface), (second, swapped)) = read_densepose(tmp_path)
     assert (first, second) == (3, 4) and (surface.x, surface.y) == (20, 10) and surface.labels.shape == (20, 30)
     assert (surface.labels == 7).all() and np.allclose(surface.uv[1], 1) and np.array_equal(surface.uv, swapped.uv)
@@ -686,3 +688,27 @@ def test_pickle_that_is_not_denseposes_is_not_opened(
     refusal(lambda: list(read_densepose(path)), "dump.pkl", "no DensePose dump")
     path = dump(torch_file, [{"scores": [1]}])
     refusal(lambda: list(read_densepose(path)), "dump.pkl", "picture 0", "pred_boxes_XYXY")
+
+
+def test_densepose_dump_of_odd_numbers_is_one_sentence(dump: Callable[..., Path]) -> None:
+    def entry(**other: Any) -> dict[str, Any]:
+        result = DensePoseChartResult(torch.ones(4, 3, dtype=torch.int64), torch.zeros(2, 4, 3))
+        return {"file_name": "1.jpg", "scores": torch.ones(1), "pred_densepose": [result],
+                "pred_boxes_XYXY": torch.tensor([[0.0, 0, 3, 4]]), **other}  # fmt: skip
+
+    def with_result(labels: torch.Tensor, uv: torch.Tensor) -> dict[str, Any]:
+        return entry(pred_densepose=[DensePoseChartResult(labels, uv)])
+
+    assert len(list(read_densepose(dump(False, [entry()])))) == 1
+    labels, uv = torch.ones(4, 3, dtype=torch.int64), torch.zeros(2, 4, 3)
+    for odd in (
+        with_result(-labels, uv),
+        with_result(labels, uv * torch.nan),
+        with_result(labels, uv.clone().requires_grad_()),
+        with_result(torch.ones(1, 1).expand(1 << 20, 1 << 20), torch.ones(1, 1, 1).expand(2, 1 << 20, 1 << 20)),
+        entry(pred_boxes_XYXY=torch.tensor([[torch.inf, 0, 3, 4]])),
+        entry(pred_densepose=7),
+        {"scores": 7},
+    ):
+        path = dump(False, [odd])
+        refusal(lambda path=path: list(read_densepose(path)), "dump.pkl", "picture 0", code="densepose-corrupt")

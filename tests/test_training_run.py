@@ -124,11 +124,17 @@ def test_a_folder_that_cannot_hold_log_and_preview_costs_neither_avatar_nor_chec
 
 
 def test_training_is_kept_when_the_avatar_cannot_be_written(root: Path, footage: Path, tmp_path: Path) -> None:
-    avatar = tmp_path / "person.avatar"
+    avatar, folder = tmp_path / "person.avatar", tmp_path / "person.avatar.train"
     avatar.mkdir()
     options = ("train", footage, "-o", avatar, "--steps", 3, *SMALL)
-    assert "cannot be written" in run(root, *options, code=1)
-    kept = read_checkpoint(tmp_path / "person.avatar.train")
+    assert "is a folder" in run(root, *options, code=1) and not folder.exists()  # before hours of training, not after
+    avatar.rmdir()
+    process = command(root, *options)
+    wait_for(process, folder.exists)
+    avatar.mkdir()
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 1 and "cannot be written" in said, said
+    kept = read_checkpoint(folder)
     assert kept is not None and kept.state["run"]["step"] == 3
     avatar.rmdir()
     assert "Resuming at step 3." in run(root, *options) and avatar.is_file()

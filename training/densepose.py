@@ -20,6 +20,8 @@ from .footage.readers.densepose import Surface, read_densepose
 _DUMPS = (".pkl", ".pickle", ".pt", ".pth")
 #: Results whose outline shares less than this with the masks, on average, were not made from these pictures.
 _LEAST_OVERLAP = 0.3
+#: Pictures in which that is looked at, spread over all.
+_LOOKED_AT = 200
 
 Labels = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -27,7 +29,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Results:
-    """DensePose's results of shots, None where there is none. overlap: mean IoU of their outlines with the masks."""
+    """DensePose's results of shots, None where there is none. overlap: mean IoU of their outlines with the masks, over
+    some of them."""
 
     surfaces: tuple[Surface | None, ...]
     overlap: float = field(compare=False)
@@ -72,19 +75,23 @@ def find_results(paths: Sequence[str], shots: Sequence[Shot]) -> Results:
     datasets = list({id(shot.dataset): shot.dataset for shot in shots}.values())
     by_place: dict[tuple[int, int], dict[int, Surface]] = {}
     for dataset, path in zip(datasets, places(paths, [d.path for d in datasets]), strict=True):
-        cameras = sorted({shot.view.camera for shot in shots if shot.dataset is dataset})
-        for camera in cameras:
-            own = _of_camera(path, dataset.camera_names[camera], len(cameras) == 1)
-            by_place[id(dataset), camera] = dict(read_densepose(own)) if own is not None else {}
+        rows: dict[int, set[int]] = {}
+        for shot in shots:
+            if shot.dataset is dataset:
+                rows.setdefault(shot.view.camera, set()).add(shot.view.row)
+        for camera, wanted in rows.items():
+            own = _of_camera(path, dataset.camera_names[camera], len(rows) == 1)
+            results = read_densepose(own) if own is not None else ()
+            by_place[id(dataset), camera] = {number: result for number, result in results if number in wanted}
     surfaces = [by_place[id(shot.dataset), shot.view.camera].get(shot.view.row) for shot in shots]
-    overlaps = [_overlap(shot, surface) for shot, surface in zip(shots, surfaces, strict=True) if surface is not None]
-    if not overlaps:
+    found = [(shot, surface) for shot, surface in zip(shots, surfaces, strict=True) if surface is not None]
+    if not found:
         raise BackendError(
             "densepose-missing",
             f"No result in {', '.join(paths)} belongs to a picture that is trained on; run DensePose on the dataset's "
             "own pictures, and keep their numbers and a folder (or dump) for each camera, named as it is.",
         )
-    overlap = float(np.mean(overlaps))
+    overlap = float(np.mean([_overlap(*one) for one in found[:: max(1, len(found) // _LOOKED_AT)]]))
     if overlap < _LEAST_OVERLAP:
         raise BackendError(
             "densepose-mismatch",

@@ -31,6 +31,23 @@ class Outputs:
     pictures: Path | None = None
     report: Path | None = None
 
+    def check(self) -> None:
+        """Raises BackendError 'evaluate-output' where one could not be written: before minutes of work, not after."""
+        for path in (self.json, self.csv, self.report):
+            if path is not None and path.is_dir():
+                raise BackendError("evaluate-output", f"{path} is a folder; name a file.")
+            if path is not None and not path.parent.is_dir():
+                raise BackendError(
+                    "evaluate-output", f"There is no folder {path.parent} for {path.name}; make it first."
+                )
+        if self.pictures is not None:
+            try:
+                self.pictures.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BackendError(
+                    "evaluate-output", f"The folder {self.pictures} cannot be made: {error.strerror or error}."
+                ) from error
+
 
 def evaluate_command(
     avatar_path: Path,
@@ -42,9 +59,7 @@ def evaluate_command(
 ) -> int:
     """The command `neural-avatar evaluate`; see training.commands. Raises BackendError with a sentence for the user."""
     outputs = outputs or Outputs()
-    for path in (outputs.json, outputs.csv, outputs.report):  # before minutes of work, not after
-        if path is not None and not path.parent.is_dir():
-            raise BackendError("evaluate-output", f"There is no folder {path.parent} for {path.name}; make it first.")
+    outputs.check()
     header, avatar = read_header(avatar_path), load_avatar(avatar_path, choose_device(device))
     dataset = read_dataset(dataset_path)
     measures = find_measures(avatar.proxy_params.device, inception)

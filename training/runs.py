@@ -54,6 +54,8 @@ def train(
     Raises BackendError with a sentence for everything that the user can mend.
     """
     folder, labels = run_folder(output), labels or Labels()
+    if output.is_dir():  # before hours of training, not after
+        raise BackendError("train-output", f"{output} is a folder; name a file with -o, {output}.avatar for example.")
     with Interrupt() as interrupt:
         with parallel.joined(config.device, config.batch) as device:
             main, reporter = parallel.is_main(), Reporter(parallel.is_main())

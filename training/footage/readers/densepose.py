@@ -25,6 +25,8 @@ from ....neural_backend.interface.messages import BackendError
 from .people import number
 
 CODE = "densepose-corrupt"
+#: A few bytes of a dump must not be able to ask for all memory.
+_MOST_PIXELS = 1 << 26
 _REMEDY = "write one with detectron2's apply_net.py dump, or give a folder of IUV pictures (PNG)"
 
 
@@ -65,7 +67,8 @@ def read_densepose(path: Path) -> Iterator[tuple[int, Surface]]:
 
 
 def _pictures(folder: Path) -> Iterator[tuple[int, Surface]]:
-    files = {number(file): file for file in folder.glob("*.png")}
+    # DensePose's own program writes a second picture beside each, of who is where.
+    files = {number(file): file for file in folder.glob("*.png") if not file.stem.endswith("_INDS")}
     numbered = sorted((n, file) for n, file in files.items() if n is not None)
     if not numbered:
         raise BackendError(CODE, f"{folder} holds no numbered PNG pictures; {_REMEDY}.")
@@ -108,25 +111,30 @@ def _dump(path: Path) -> Iterator[tuple[int, Surface]]:
         raise BackendError(CODE, f"{path} is no DensePose dump (a list with an entry for each picture); {_REMEDY}.")
     for i, entry in enumerate(entries):
         missing = [key for key in ("pred_boxes_XYXY", "pred_densepose") if key not in entry]
-        if missing and not ("scores" in entry and not len(entry["scores"])):
-            raise BackendError(CODE, f"{path}, picture {i}: '{missing[0]}' is missing; {_REMEDY}.")
-        if missing or not len(entry["pred_densepose"]):
-            continue
-        n = number(Path(str(entry.get("file_name", ""))))
         try:
-            yield (i if n is None else n), _person(entry)
-        except (AttributeError, TypeError, ValueError, IndexError) as error:
+            found = None if missing else _person(entry)
+            nobody = found is None and "scores" in entry and not len(entry["scores"])
+        except (AttributeError, TypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
             raise BackendError(
                 CODE, f"{path}, picture {i}: its labels, uv and boxes do not fit together; {_REMEDY}.", str(error)
             ) from error
+        if missing and not nobody:
+            raise BackendError(CODE, f"{path}, picture {i}: '{missing[0]}' is missing; {_REMEDY}.")
+        if found is not None:
+            n = number(Path(str(entry.get("file_name", ""))))
+            yield (i if n is None else n), found
 
 
-def _person(entry: dict[str, Any]) -> Surface:
+def _person(entry: dict[str, Any]) -> Surface | None:
+    """The map of the person found best; None where nobody was found."""
+    if not len(entry["pred_densepose"]):
+        return None
     scores = np.asarray(entry.get("scores", np.ones(len(entry["pred_densepose"]))), np.float32)
     best = int(scores.argmax())
     box, result = np.asarray(entry["pred_boxes_XYXY"][best], np.float64), entry["pred_densepose"][best]
     labels, uv = np.asarray(result.labels), np.asarray(result.uv, np.float32)
-    if labels.ndim != 2 or uv.shape != (2, *labels.shape) or box.shape != (4,) or labels.max(initial=0) > 24:
+    fits = labels.ndim == 2 and uv.shape == (2, *labels.shape) and box.shape == (4,) and labels.size <= _MOST_PIXELS
+    if not fits or not 0 <= labels.min(initial=0) <= labels.max(initial=0) <= 24 or not np.isfinite(uv).all():
         raise ValueError(f"labels {labels.shape}, uv {uv.shape}, box {box.shape}")
     return Surface(int(box[0]), int(box[1]), labels.astype(np.uint8), np.clip(uv, 0, 1))
 
