@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from neural_avatar.training.checkpoint import read_checkpoint
 from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.crops import Augmentation
 from neural_avatar.training.dataset import View, read_dataset
+from neural_avatar.training.densepose import find_results
+from neural_avatar.training.footage.readers.densepose import read_densepose
 from neural_avatar.training.losses import surface_loss
 from neural_avatar.training.pretraining import make_lessons
 
@@ -110,6 +113,37 @@ def test_lessons_are_the_results_as_each_crop_sees_them(few: Path, results: Path
             assert error.median() < 0.02 and (error > 0.1).float().mean() < 0.05
     assert taught > 8
     source.close()
+
+
+class DensePoseChartResult:
+    """Pickles as detectron2's class of that name does."""
+
+    labels: torch.Tensor
+    uv: torch.Tensor
+
+
+def test_a_dump_for_each_camera_teaches_what_pictures_do(
+    few: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("densepose", "densepose.structures", "densepose.structures.chart_result"):
+        module = types.ModuleType(name)
+        module.DensePoseChartResult = DensePoseChartResult  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(DensePoseChartResult, "__module__", name)
+    for folder in results.iterdir():
+        entries = []
+        for row, surface in read_densepose(folder):
+            result = DensePoseChartResult()
+            result.labels, result.uv = torch.from_numpy(surface.labels).long(), torch.from_numpy(surface.uv)
+            height, width = surface.labels.shape
+            box = torch.tensor([[surface.x, surface.y, surface.x + width, surface.y + height]]) + 0.3
+            entries.append({"file_name": f"dataset/images/{folder.name}/{row:05d}.png", "scores": torch.ones(1),
+                            "pred_boxes_XYXY": box, "pred_densepose": [result]})  # fmt: skip
+        torch.save(entries, tmp_path / f"{folder.name}.pkl")
+    *_, shots = make_source(few, results)
+    assert find_results([str(tmp_path)], shots).fingerprint() == find_results([str(results)], shots).fingerprint()
+    alone = [shot for shot in shots if shot.view.camera == 1]
+    assert find_results([str(tmp_path / "cam01.pkl")], alone).found == 8  # with one camera the dump itself will do
 
 
 def test_what_is_not_known_teaches_nothing() -> None:

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,18 @@ class Dataset:
         the clip's usual steps)."""
         if row < 1 or self.clip[row] != self.clip[row - 1] or not self.usable[row - 1]:
             return None
-        if self.times is not None:
-            steps = np.diff(self.times[[i for i, clip in enumerate(self.clip) if clip == self.clip[row]]])
-            if not 0 < self.times[row] - self.times[row - 1] <= 1.5 * float(np.median(steps)):
-                return None
+        apart = None if self.times is None else self.times[row] - self.times[row - 1]
+        if apart is not None and not 0 < apart <= 1.5 * self._usual_steps[self.clip[row]]:
+            return None
         return row - 1
+
+    @cached_property
+    def _usual_steps(self) -> dict[str, float]:
+        """Seconds from row to row, by clip; of clips with two rows or more."""
+        assert self.times is not None
+        clips = np.array(self.clip)
+        times = {name: self.times[clips == name] for name in dict.fromkeys(self.clip)}
+        return {name: float(np.median(np.diff(own))) for name, own in times.items() if len(own) > 1}
 
     def picture_path(self, view: View) -> Path:
         """Where the picture of a view lies."""

@@ -54,11 +54,14 @@ def train(
     Raises BackendError with a sentence for everything that the user can mend.
     """
     folder, labels = run_folder(output), labels or Labels()
-    if output.is_dir():  # before hours of training, not after
-        raise BackendError("train-output", f"{output} is a folder; name a file with -o, {output}.avatar for example.")
     with Interrupt() as interrupt:
         with parallel.joined(config.device, config.batch) as device:
             main, reporter = parallel.is_main(), Reporter(parallel.is_main())
+            with parallel.agreed():
+                if main and output.is_dir():  # before hours of training, not after
+                    raise BackendError(
+                        "train-output", f"{output} is a folder; name a file with -o, {output}.avatar for example."
+                    )
             run = _prepare(paths, folder, config, restart, device, reporter, interrupt)
             with closing(run.source):
                 trainer = run.trainer
