@@ -77,6 +77,9 @@ def carve(dataset: Path, folder: Path) -> Path:
     The shortest training clip becomes the validation split and the first train camera the held-out one.
     """
     if (folder / "joints.npz").exists():
+        source = next((folder / "images").iterdir()).resolve().parent.parent
+        if source != dataset.resolve():  # rates picked on one dataset must not pass for another's
+            raise SystemExit(f"{folder} was carved from {source}; delete it, or give --work.")
         return folder
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -64,3 +64,20 @@ def test_a_table_is_written_from_what_is_finished_and_nothing_is_done_twice(
     assert "final_direct_seed0:" not in again and "| direct (the paper's, no skips) |" in again
     said = run(*program, *small, "--rates", rates, "--minutes", "0.2", code=1)
     assert "was begun with other options" in said
+
+
+def test_rates_are_not_picked_on_another_dataset(root: Path, footage: Path, tmp_path: Path) -> None:
+    program, keep = root / "benchmarks" / "quality.py", ("--work", tmp_path / "work", "--results", tmp_path)
+    for _ in range(2):
+        assert "Nothing is finished yet" in run(program, footage, *keep, "--table")
+    cameras = json.loads((tmp_path / "work" / "carved" / "cameras.json").read_text("utf-8"))
+    whole = json.loads((footage / "cameras.json").read_text("utf-8"))
+    unseen = {whole["cameras"][i]["name"] for i in whole["heldout_cameras"]}
+    assert unseen.isdisjoint(camera["name"] for camera in cameras["cameras"])
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in footage.iterdir():
+        (other / file.name).symlink_to(file, target_is_directory=file.is_dir())
+    (other / "images").unlink()
+    (other / "images").mkdir()
+    assert "was carved from" in run(program, other, *keep, "--table", code=1)

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from .messages import BackendError
 from .skeleton import BODY_BONES, JOINT_COUNT, JOINTS
 
-#: 2 for avatars with view-dependent colour, without residuals or of method v2v, 1 for all others, which older programs
-#: read as well.
+#: 2 for avatars with view-dependent colour, without residuals, with bones weighted by confidence or of method v2v; 1
+#: for all others, which older programs read as well.
 FORMAT_VERSION = 2
 METADATA_KEY = "neural_avatar"
 
