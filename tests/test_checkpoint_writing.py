@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from neural_avatar.training.checkpoint import read_checkpoint, remove_torn
+from neural_avatar.training.checkpoint import Checkpoint, read_checkpoint, remove_torn, write_checkpoint
 
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
@@ -54,6 +55,15 @@ def test_a_signal_in_the_middle_of_writing_leaves_a_good_checkpoint(
     assert (found.tensors["a"] == found.state["step"]).all() and found.state["step"] >= 1
     remove_torn(tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if "tmp" in path.name]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what a process has mapped")
+def test_a_checkpoint_that_was_read_is_held_by_nobody(tmp_path: Path) -> None:
+    """Windows replaces no file that a process has mapped into its memory: a resumed run could not write another."""
+    write_checkpoint(tmp_path, Checkpoint({"a": torch.ones(1_000_000)}, {"step": 1}))
+    found = read_checkpoint(tmp_path)
+    assert found is not None and str(tmp_path) not in Path("/proc/self/maps").read_text("utf-8")
+    assert float(found.tensors["a"].sum()) == 1_000_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files is POSIX")

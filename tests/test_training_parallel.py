@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from neural_avatar.neural_backend.avatar_file import load_avatar
+from neural_avatar.neural_backend.interface.messages import BackendError
+from neural_avatar.training import parallel
 from neural_avatar.training.checkpoint import Checkpoint, read_checkpoint
 
 #: A run of a few seconds: small pictures, one camera, hardly any proxy fitting.
@@ -234,6 +236,14 @@ def test_one_that_dies_ends_the_other_and_the_checkpoint_stays(root: Path, foota
     assert codes[0][0] == 1 and "the same command goes on from there" in codes[0][1].replace("\n", " "), codes
     assert "Traceback" not in codes[0][1]
     assert checkpoint_of(avatar).state["run"]["step"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(0, 2, free_port()).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BackendError, match="no device 'cuda'"), parallel.joined("cuda", 2):
+        pass
 
 
 def test_without_torchrun_there_is_no_group(root: Path, footage: Path, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         try:
             with safe_open(path, framework="pt") as file:
                 state = json.loads((file.metadata() or {})[_STATE])
-                return Checkpoint({key: file.get_tensor(key) for key in file.keys()}, state)  # noqa: SIM118
+                # Copies: what safetensors gives is the file itself in memory, and Windows replaces no file in use.
+                return Checkpoint({key: file.get_tensor(key).clone() for key in file.keys()}, state)  # noqa: SIM118
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             reasons.append(f"{name}: {error}")
     if reasons:

@@ -94,14 +94,14 @@ def _own_device(wish: str) -> torch.device:
             f"--device {wish} is one device, and {beside} processes were started here; leave --device at auto, or give "
             "cpu or cuda.",
         )
-    if wish not in ("auto", "cuda") or (wish == "auto" and not torch.cuda.is_available()):
+    if wish not in ("auto", "cuda") or not torch.cuda.is_available():
         return choose_device("cpu" if wish == "auto" else wish)
     found = torch.cuda.device_count()
     if local >= found:
         raise BackendError(
             "device-missing",
             f"{beside} processes were started on a machine with {found} CUDA devices; give torchrun --nproc-per-node "
-            f"{found or 1}, or train with --device cpu.",
+            f"{found}, or train with --device cpu.",
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)
