@@ -58,3 +58,12 @@ def test_pictures_are_sampled_where_asked_and_gradients_reach_textures_and_coord
     some.sum().backward()
     assert textures.grad is not None and textures.grad.abs().sum() > 0
     assert coordinates.grad is not None and coordinates.grad.abs().sum() > 0
+    nobody = sample_pictures(textures, weights, coordinates, torch.zeros_like(where))
+    assert nobody.shape == whole.shape and not nobody.any()
+
+
+def test_gradients_are_those_of_the_pictures() -> None:
+    torch.manual_seed(3)
+    textures, weights = torch.rand(24, 3, 4, 4).double(), torch.softmax(torch.randn(1, 24, 2, 2).double() * 3, 1)
+    inputs = [x.requires_grad_(True) for x in (textures, weights, torch.rand(1, 48, 2, 2).double())]
+    assert torch.autograd.gradcheck(sample_pictures, inputs)

@@ -23,7 +23,7 @@ from neural_avatar.neural_backend.interface.avatar_header import read_header
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from neural_avatar.neural_backend.renderer import Renderer
 from neural_avatar.training import initialise, runs
-from neural_avatar.training.adversarial import Adversary, Seen
+from neural_avatar.training.adversarial import Adversary, Seen, make_adversary
 from neural_avatar.training.batches import BatchSource
 from neural_avatar.training.checkpoint import read_checkpoint
 from neural_avatar.training.config import TrainConfig
@@ -31,7 +31,9 @@ from neural_avatar.training.crops import Augmentation
 from neural_avatar.training.dataset import Dataset, View, read_dataset
 from neural_avatar.training.disturbance import Disturbance
 from neural_avatar.training.film import Film
-from neural_avatar.training.losses import temporal_loss
+from neural_avatar.training.light import LightGains
+from neural_avatar.training.losses import FallbackImageLoss, temporal_loss
+from neural_avatar.training.objective import Objective
 from neural_avatar.training.trainer import Trainer
 
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
@@ -196,6 +198,32 @@ def test_rows_before_are_seen_by_the_same_camera_and_never_held_out(data: Datase
                         big = alone.cameras[i].crop(0, 0, 32, 64, 64, 128)
                         assert np.array_equal(batch.before.truth[k].rgba[i].numpy(), shot.crop(big).rgba)
         assert missing
+
+
+@pytest.mark.parametrize("from_truth", [False, True])
+def test_the_past_is_judged_in_the_light_of_its_take(data: Dataset, from_truth: bool) -> None:
+    config = TrainConfig(method="v2v", size=64, cameras=("cam00",), weight_temporal=1.0, light_gain=True)
+    avatar = initialise.new_avatar(config, [data]).train()  # untrained, it draws the same grey in every frame
+    shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[:8]])
+    with contextlib.closing(BatchSource(shots, 4, 3, Augmentation(), torch.device("cpu"), before=2)) as source:
+        batch = source.batch(1)
+    assert batch.before is not None and batch.before.there.any()
+    nothing = np.zeros_like(batch.before.forgotten)
+    before = dataclasses.replace(batch.before, from_truth=from_truth, forgotten=nothing)
+    batch, light, films = dataclasses.replace(batch, before=before), LightGains(shots), []
+    adversary = make_adversary(config, avatar)
+    assert adversary is not None
+    adversary.terms = lambda seen: films.append(seen[1]) or (torch.zeros(()), torch.zeros(()))  # type: ignore
+    objective = Objective(config, avatar, FallbackImageLoss(), light, adversary)
+    dark = float(objective.terms(batch, 0, 1)["temporal"].detach())
+    with torch.no_grad():
+        light.log_gains.fill_(1.0)
+    bright = float(objective.terms(batch, 0, 1)["temporal"].detach())
+    assert bright == pytest.approx(dark, rel=1e-5) and dark > 0  # a still picture is still
+    gain = float(light(batch.which)[0, 0].detach())
+    for i in range(3):  # the present frame, its neighbour, and the one before that
+        a, b = (film.fake[:, 4 * i : 4 * i + 3][:, :, 20:40, 12:20] for film in films)
+        assert torch.allclose(a if i == 2 and from_truth else a * gain, b, atol=1e-5), i
 
 
 def test_a_gap_in_time_is_no_neighbour(data: Dataset) -> None:

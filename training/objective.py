@@ -68,6 +68,14 @@ class Objective:
     def _lit(self, prediction: Prediction, which: Sequence[int]) -> Prediction:
         return prediction if self._light is None else replace(prediction, rgb=prediction.rgb * self._light(which))
 
+    def _past_lit(self, past: Past, before: Before, which: Sequence[int]) -> Tensor:
+        """The past's pictures in the light in which the present one is compared; the film's own has it already."""
+        if self._light is None:
+            return past.pictures
+        gain = functional.pad(self._light(which), (0, 0, 0, 0, 0, 1), value=1.0)[:, None]  # none for alpha
+        lit = past.pictures * gain
+        return torch.stack([lit[:, 0], past.pictures[:, 1]], 1) if before.from_truth else lit
+
     def _seen(self, prediction: Prediction, batch: Batch, past: Past | None, detail: int) -> list[Seen]:
         """What the discriminators judge: the picture with the pose, and where a film is drawn three frames in a row."""
         assert self._adversary is not None and prediction.maps.shown is not None
@@ -78,12 +86,12 @@ class Objective:
         seen = [Seen("picture", torch.cat([shown, fake], 1), torch.cat([shown, truth.rgba], 1))]
         if not self._adversary.judges_film or past is None or batch.before is None or not past.drawn[:, -1].any():
             return seen
-        rows = np.flatnonzero(past.drawn[:, -1])
+        rows, lit = np.flatnonzero(past.drawn[:, -1]), self._past_lit(past, batch.before, batch.which)
         real, drawn = [at_network_size(truth.rgba, detail)[rows]], [at_network_size(fake, detail)[rows]]
         for i, before in enumerate(batch.before.truth):
             rgba, valid = (at_network_size(x, detail)[rows] for x in (before.rgba, before.valid))
             real.append(rgba)
-            drawn.append(torch.lerp(rgba, past.pictures[rows, i], valid))
+            drawn.append(torch.lerp(rgba, lit[rows, i], valid))
         return [*seen, Seen("film", torch.cat(drawn, 1), torch.cat(real, 1))]
 
     def _temporal(self, prediction: Prediction, batch: Batch, before: Before, past: Past | None, detail: int) -> Tensor:
@@ -96,7 +104,8 @@ class Objective:
         images = [x[rows] for x in (picture(prediction), truth.rgba, earlier.rgba, truth.valid * earlier.valid)]
         if past is not None:
             image, true, true_before, valid = (at_network_size(x, detail) for x in images)
-            return losses.temporal_loss(image, past.pictures[rows, 0], true, true_before, valid)
+            drawn_before = self._past_lit(past, before, batch.which)[rows, 0]
+            return losses.temporal_loss(image, drawn_before, true, true_before, valid)
         cameras, which = [batch.cameras[i] for i in rows], [batch.which[i] for i in rows]
         drawn = self._avatar(before.joints[rows, 0], before.confidence[rows, 0], cameras, detail)
         image, true, true_before, valid = images
