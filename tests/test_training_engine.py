@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from neural_avatar.training import crops, devices
+from neural_avatar.neural_backend.interface.messages import BackendError
+from neural_avatar.training import crops, devices, runs
 from neural_avatar.training.batches import Batch, BatchSource
 from neural_avatar.training.checkpoint import read_checkpoint
 from neural_avatar.training.config import TrainConfig
@@ -165,6 +166,35 @@ def test_channels_last_trains_to_the_same_and_resumes_bit_for_bit(
     assert laid_out(second)
     for name, tensor in straight.export_weights().items():
         assert torch.equal(tensor, second.export_weights()[name]), name
+
+
+def test_a_rehearsal_teaches_nothing(footage: Path, tmp_path: Path) -> None:
+    data, config = read_dataset(footage), replace(CONFIG, weight_adversarial=0.1, light_gain=True)
+    found, sizes = [], list[tuple[int, ...]]()
+    for rehearsed in (False, True):
+        avatar = new_avatar(config, [data]).train()
+        shots = frame_views(avatar, [data], [data.training_views(config.cameras)[:6]])
+        with closing(BatchSource(shots, config.batch, 0, Augmentation(), CPU)) as source:
+            trainer = Trainer(config, avatar, source, FallbackImageLoss(), tmp_path, "")
+            if rehearsed:
+                hook = avatar.register_forward_hook(lambda *seen: sizes.append(tuple(seen[2].alpha.shape[-2:])))
+                trainer.rehearse()
+                hook.remove()
+                assert sizes == [(128, 64)] and trainer.state.step == 0  # as large as pictures ever get
+            found.append([trainer.step() for _ in range(2)])
+    assert found[0] == found[1]
+
+
+def test_a_gpu_that_is_too_small_is_told_in_a_sentence(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(trainer: Trainer) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Trainer, "step", full)
+    with pytest.raises(BackendError, match="--batch or --size"):
+        runs.train([footage], tmp_path / "a.avatar", replace(CONFIG, proxy_steps=1, image_loss="fallback"))
+    assert read_checkpoint(tmp_path / "a.avatar.train") is not None
 
 
 def test_moments_lie_in_memory_as_their_weights_do() -> None:

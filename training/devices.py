@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+
+from ..neural_backend.interface.messages import BackendError
 
 
 def bfloat16_pays(device: torch.device) -> bool:
@@ -28,3 +33,18 @@ def as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:
     if tensor.shape != like.shape:
         return tensor.to(like.device)
     return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Raises BackendError 'out-of-memory' where the device's own does not suffice for what is done inside."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BackendError(
+            "out-of-memory",
+            "The GPU has too little memory for this run. Close other programs that use it and give the same command "
+            "again, which goes on from the newest checkpoint; or start over with a smaller --batch or --size, and "
+            "--restart.",
+            str(error),
+        ) from error

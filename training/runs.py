@@ -24,6 +24,7 @@ from .checkpoint import Checkpoint, remove_torn, shared_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, View, read_dataset
+from .devices import enough_memory
 from .disturbance import Disturbance
 from .export import Labels, export
 from .interrupt import Interrupt
@@ -54,7 +55,7 @@ def train(
     Raises BackendError with a sentence for everything that the user can mend.
     """
     folder, labels = run_folder(output), labels or Labels()
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, enough_memory():
         with parallel.joined(config.device, config.batch) as device:
             main, reporter = parallel.is_main(), Reporter(parallel.is_main())
             with parallel.agreed():
@@ -274,6 +275,8 @@ def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
     with parallel.agreed():
         if main and not trainer.state.step:
             trainer.save()
+    if trainer.avatar.proxy_params.device.type == "cuda":
+        trainer.rehearse()
     saved = time.monotonic()
     looks = [share for share in LOOKS if share > trainer.progress or not trainer.state.step]
     with closing(log) if log else nullcontext(), reporter.training(trainer) as bar:

@@ -39,7 +39,8 @@ class RunState:
     """Where a run stands.
 
     elapsed: seconds on the budget's clock; rate_scale: halved at each rollback; rollbacks: their number; free: True
-    once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar is written.
+    once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar of this step is
+    written.
     """
 
     step: int = 0
@@ -151,8 +152,16 @@ class Trainer:
             if not math.isfinite(values["discriminator"]):
                 self._roll_back()
                 return {}
-        self.state = replace(state, step=state.step + 1)
+        self.state = replace(state, step=state.step + 1, finished=False)
         return values
+
+    def rehearse(self) -> None:
+        """Compute a step of the largest pictures that the run will see, and learn nothing from it: a GPU whose memory
+        does not suffice for the end is told of at the beginning."""
+        detail = 2 if self.config.refine else 1
+        terms = self._objective.terms(self._source.batch(self.state.step, 0, detail), self.state.step, detail)
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.zero_grad(set_to_none=True)
 
     def _terms(self) -> dict[str, Tensor]:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
