@@ -168,6 +168,23 @@ def test_channels_last_trains_to_the_same_and_resumes_bit_for_bit(
         assert torch.equal(tensor, second.export_weights()[name]), name
 
 
+def test_a_run_that_goes_on_is_no_longer_finished(footage: Path, tmp_path: Path) -> None:
+    data = read_dataset(footage)
+    avatar = new_avatar(CONFIG, [data]).train()
+    shots = frame_views(avatar, [data], [data.training_views(CONFIG.cameras)[:6]])
+    with closing(BatchSource(shots, CONFIG.batch, 0, Augmentation(), CPU)) as source:
+        trainer = Trainer(CONFIG, avatar, source, FallbackImageLoss(), tmp_path, "")
+        trainer.step()
+        trainer.finish()
+        done = read_checkpoint(tmp_path)
+        assert done is not None and done.state["run"]["finished"]
+        trainer.restore(done)  # as a larger budget does: should it then be killed before its avatar is written,
+        trainer.step()
+        trainer.save()
+    found = read_checkpoint(tmp_path)  # the shorter run's must not be taken for it
+    assert found is not None and not found.state["run"]["finished"]
+
+
 def test_a_rehearsal_teaches_nothing(footage: Path, tmp_path: Path) -> None:
     data, config = read_dataset(footage), replace(CONFIG, weight_adversarial=0.1, light_gain=True)
     found, sizes = [], list[tuple[int, ...]]()
