@@ -30,10 +30,12 @@ from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.crops import Augmentation
 from neural_avatar.training.dataset import Dataset, View, read_dataset
 from neural_avatar.training.disturbance import Disturbance
+from neural_avatar.training.evaluate import evaluate
 from neural_avatar.training.film import Film
 from neural_avatar.training.light import LightGains
 from neural_avatar.training.losses import FallbackImageLoss, temporal_loss
 from neural_avatar.training.objective import Objective
+from neural_avatar.training.quadrants import quadrant_views
 from neural_avatar.training.trainer import Trainer
 
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
@@ -234,6 +236,17 @@ def test_a_gap_in_time_is_no_neighbour(data: Dataset) -> None:
     assert timed.row_before(4) == 3 and timed.row_before(5) is None and timed.row_before(6) == 5
     border = next(i for i in range(1, len(data.clip)) if data.clip[i] != data.clip[i - 1])
     assert timed.row_before(border) is None
+
+
+def test_flicker_is_measured_between_neighbours_in_time(data: Dataset, translator: Avatar) -> None:
+    times = np.arange(len(data.joints)) / 30
+    times[5:] += 1
+    timed, camera = dataclasses.replace(data, times=times), data.camera_names.index("cam00")
+    views = [View(row, camera) for row in range(3, 7)]
+    measured = [not np.isnan(frame.flicker) for frame in evaluate(translator, timed, views)]
+    assert measured == [False, True, False, True]
+    (found,) = quadrant_views(timed, views[1:], [], most=40).values()
+    assert found == views[2:]  # in pairs of neighbours: row 4 has none
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------

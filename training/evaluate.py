@@ -59,7 +59,7 @@ def _flicker(
     dataset: Dataset, view: View, image: Pixels, truth: Pixels, before: tuple[int, Pixels, Pixels] | None
 ) -> float:
     """metrics.flicker of a view against the row before it. before: row, render and truth last seen by its camera."""
-    if before is None or before[0] != view.row - 1 or dataset.clip[view.row] != dataset.clip[before[0]]:
+    if before is None or before[0] != dataset.row_before(view.row):
         return math.nan
     old, new = dataset.camera(View(before[0], view.camera)), dataset.camera(view)
     moved = [_reframed(x, old, new) for x in before[1:]]

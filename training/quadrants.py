@@ -63,11 +63,9 @@ def absent_quadrants(found: Iterable[str]) -> str:
 
 def _pairs(dataset: Dataset, views: Sequence[View], most: int) -> list[View]:
     """At most ``most`` of the views, spread evenly, in pairs of neighbouring rows of a camera where there are any."""
-    known = frozenset(views)
-    nexts = [(view, View(view.row + 1, view.camera)) for view in views]
-    pairs = [
-        list(pair) for pair in nexts if pair[1] in known and dataset.clip[pair[0].row] == dataset.clip[pair[1].row]
-    ]
+    known, rows = frozenset(views), [(view, dataset.row_before(view.row)) for view in views]
+    pairs = [[View(row, view.camera), view] for view, row in rows if row is not None]
+    pairs = [pair for pair in pairs if pair[0] in known]
     groups, count = (pairs, max(most // 2, 1)) if pairs else ([[view] for view in views], most)
     spread = [groups[i * len(groups) // count] for i in range(count)] if len(groups) > count else groups
     return sorted({view for group in spread for view in group}, key=lambda view: (view.camera, view.row))
