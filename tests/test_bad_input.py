@@ -157,6 +157,17 @@ def test_what_holds_nothing_out_is_trained_on_and_cannot_be_judged(
             assert words in told(capfd, *ways[command])
 
 
+def test_cameras_that_were_trained_on_after_all_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = dataset(tmp_path / "data")
+    for cameras, expected in (("train", False), ("all", True)):
+        file = tmp_path / f"{cameras}.avatar"
+        words = ("train", folder, "-o", file, *SMALL, "--method", "static", "--cameras", cameras)
+        assert main([str(word) for word in words]) == 0
+        capfd.readouterr()
+        assert main(["evaluate", str(file), str(folder), "--device", "cpu"]) == 0
+        assert ("Every camera here was trained on" in capfd.readouterr().out) == expected
+
+
 def test_the_exit_code_of_the_program_is_1(root: Path, tmp_path: Path, avatar: Path) -> None:
     folder = dataset(tmp_path / "data")
     empty(folder)

@@ -20,6 +20,7 @@ from ..evaluate import frames_to_show, render_view
 from ..figures import FIGURES, Frame, measured, shown
 from ..files import write_text
 from ..page import document
+from ..quadrants import trained_cameras
 from .curves import read_log, row_curves, run_curves
 from .pictures import GAIN, SLIDER_SCRIPT, SLIDER_STYLE, atlas_figure, frame_figure
 
@@ -97,6 +98,9 @@ def known_limits(subject: Subject, frames: Sequence[Frame]) -> list[str]:
         )
     if all(frame.split == "train" for frame in frames):
         said.append("Every row here was open to training: the figures say how well it remembers, not how it moves.")
+    trained = {data.camera_names[i] for i in trained_cameras(subject.header, data)}
+    if trained.issuperset(frame.camera for frame in frames):
+        said.append("Every camera here was trained on: the figures do not say how it looks from other sides.")
     if not any(frame.flicker == frame.flicker for frame in frames):
         said.append("Flicker was not measured: no two neighbouring rows of a camera were compared.")
     empty = sum(frame.metrics.ssim_box != frame.metrics.ssim_box for frame in frames)
