@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,6 +27,7 @@ from neural_avatar.training.disturbance import Disturbance
 from neural_avatar.training.initialise import frame_views, new_avatar
 from neural_avatar.training.losses import FallbackImageLoss
 from neural_avatar.training.prefetch import Prefetch, workers_for
+from neural_avatar.training.reporting import Log, Reporter
 from neural_avatar.training.trainer import Trainer
 
 CONFIG = TrainConfig(size=64, batch=4, texture_size=16, steps=6, cameras=("cam00",), precision="full", device="cpu")
@@ -166,6 +168,16 @@ def test_channels_last_trains_to_the_same_and_resumes_bit_for_bit(
     assert laid_out(second)
     for name, tensor in straight.export_weights().items():
         assert torch.equal(tensor, second.export_weights()[name]), name
+
+
+def test_what_a_rollback_undoes_leaves_the_log(tmp_path: Path) -> None:
+    with closing(Log(tmp_path / "log.csv", 0, Reporter(False))) as log:
+        for step in (20, 40, 60):
+            log.add(step, step / 10, {"loss": 1.0}, None)
+        log.go_back(20)
+        log.add(40, 9.0, {"loss": 0.5}, None)
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [(row["step"], row["seconds"]) for row in rows] == [("20", "2.0"), ("40", "9.0")]
 
 
 def test_a_run_that_goes_on_is_no_longer_finished(footage: Path, tmp_path: Path) -> None:

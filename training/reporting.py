@@ -87,14 +87,19 @@ class Reporter:
 
 class Log:
     """A run's log.csv, and its TensorBoard curves where that is installed. What lies beyond the step at which a run
-    resumes is dropped: those steps are done again."""
+    resumes or to which it rolls back is dropped: those steps are done again."""
 
     def __init__(self, path: Path, step: int, reporter: Reporter) -> None:
         self._path, self._reporter = path, reporter
         self._board: Board | None = None
-        with reporter.side_product("log"):
+        self.go_back(step)
+
+    def go_back(self, step: int) -> None:
+        """Drop what lies beyond a step, and go on from there."""
+        self.close()
+        with self._reporter.side_product("log"):
             self._begin(step)
-            self._board = Board(path.parent, step)
+            self._board = Board(self._path.parent, step)
 
     def _begin(self, step: int) -> None:
         kept: list[dict[str, str]] = []
@@ -129,3 +134,4 @@ class Log:
         """End the files."""
         if self._board is not None:
             self._board.close()
+            self._board = None

@@ -295,6 +295,8 @@ def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
             values = trainer.step()
             if not values:
                 reporter.say(f"The loss was not a number: back to step {trainer.state.step}, at half the rate.")
+                if log:
+                    log.go_back(trainer.state.step)
                 continue
             bar.update(trainer, values["loss"])
             if log and (trainer.state.step % LOG_EVERY == 0 or score is not None):
