@@ -208,7 +208,7 @@ def test_without_mediapipe(
         raise ModuleNotFoundError("No module named 'mediapipe'")
 
     monkeypatch.setattr(holistic.importlib, "import_module", missing)
-    with pytest.raises(BackendError, match=r"pip install .*neural-avatar\[footage\]") as caught:
+    with pytest.raises(BackendError, match=r"pip install .*PATH-TO-CHECKOUT\[footage\]") as caught:
         detect(open_source(film[0]), tmp_path)
     assert caught.value.code == "pose-missing"
 

@@ -91,7 +91,7 @@ def find_measures(device: torch.device, inception: Path | None = None) -> Measur
     if network is not None:
         features["fid"] = _InceptionFeatures(network.to(device), device)
     if importlib.util.find_spec("flip_evaluator") is None:
-        missing["FLIP"] = 'FLIP was not measured: pip install "neural-avatar[evaluation]" adds it.'
+        missing["FLIP"] = 'FLIP was not measured: pip install "PATH-TO-CHECKOUT[evaluation]" adds it.'
     lpips = _lpips_network(missing)
     return Measures(None if lpips is None else lpips.to(device), features, device, missing)
 

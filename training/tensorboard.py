@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The same log for TensorBoard, where the user has it (`pip install "neural-avatar[logs]"`)."""
+"""The same log for TensorBoard, where the user has it (`pip install "PATH-TO-CHECKOUT[logs]"`)."""
 
 from __future__ import annotations
 

@@ -146,8 +146,8 @@ def _solutions(name: str) -> ModuleType:
         late = f" It has no release for Python {python}: use 3.12 or older." if sys.version_info >= (3, 13) else ""
         raise BackendError(
             "pose-missing",
-            f'Finding poses needs MediaPipe 0.10.14: run pip install "neural-avatar[footage]", or give poses that you '
-            f"have with --poses.{late}",
+            'Finding poses needs MediaPipe 0.10.14: run pip install "PATH-TO-CHECKOUT[footage]", or give poses that '
+            f"you have with --poses.{late}",
             str(error),
         ) from error
 
