@@ -90,9 +90,7 @@ def draw_layers(avatar: Avatar, clip: Clip, indices: Sequence[int]) -> list[Laye
     maps = avatar.maps(joints, confidence, cameras)
     if maps.proxy is None:  # the depth comes from the proxy, whatever the method
         maps = replace(maps, proxy=avatar.proxy_maps(joints, confidence, cameras))
-    drawn = {
-        i: render_layer(avatar, _one(maps, place), crops[i], clip.cameras[i]) for place, i in enumerate(seen)
-    }
+    drawn = {i: render_layer(avatar, _one(maps, place), crops[i], clip.cameras[i]) for place, i in enumerate(seen)}
     return [drawn.get(i) for i in indices]
 
 

@@ -34,8 +34,20 @@ ROOMS: dict[str, tuple[set[str], set[str]]] = {
         {"addon", "neural_backend.interface"},
     ),
     "training": (
-        {"numpy", "torch", "torchvision", "safetensors", "PIL", "tqdm", "scipy", "cv2", "mediapipe", "av",
-         "flip_evaluator", "lpips"},
+        {
+            "numpy",
+            "torch",
+            "torchvision",
+            "safetensors",
+            "PIL",
+            "tqdm",
+            "scipy",
+            "cv2",
+            "mediapipe",
+            "av",
+            "flip_evaluator",
+            "lpips",
+        },
         {"training", "neural_backend"},
     ),
 }
