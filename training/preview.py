@@ -15,6 +15,8 @@ from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
 from ..neural_backend.png import encode_png, write_png
 from .batches import Shot, stack
+from .dataset import Dataset, View
+from .initialise import frame_views
 from .losses import composite
 from .metrics import psnr
 from .reporting import Reporter
@@ -25,6 +27,17 @@ LOOKS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)
 PALETTE = np.array(
     [colorsys.hsv_to_rgb(i * 0.618 % 1, 0.65, 0.95 if i % 2 else 0.75) for i in range(PART_COUNT)] + [(1, 1, 1)]
 )
+
+
+def preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
+    """One view that is trained on, and two that are not where there are any: for the eye, never for training."""
+    dataset = datasets[0]
+    cameras = dataset.heldout_cameras or tuple(range(len(dataset.cameras)))
+    rows = [i for i, name in enumerate(dataset.split) if name != "train" and dataset.usable[i]]
+    rows = rows or [i for i in range(len(dataset.split)) if dataset.usable[i]]
+    places = [(rows[len(rows) // 4], cameras[0]), (rows[len(rows) * 3 // 4], cameras[-1])]
+    unseen = [View(row, camera) for row, camera in places if dataset.has_picture(View(row, camera))]
+    return [shots[len(shots) // 3], *frame_views(avatar, [dataset], [unseen])]
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from .batches import BatchSource, Shot
 from .checkpoint import Checkpoint, remove_torn, shared_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
-from .dataset import Dataset, View, read_dataset
+from .dataset import Dataset, read_dataset
 from .devices import enough_memory
 from .disturbance import Disturbance
 from .export import Labels, export
@@ -31,7 +31,7 @@ from .interrupt import Interrupt
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
 from .pretraining import make_lessons
-from .preview import LOOKS, Preview
+from .preview import LOOKS, Preview, preview_shots
 from .reporting import Log, Reporter
 from .trainer import Trainer
 from .vgg import find_vgg_weights, load_vgg, random_vgg
@@ -139,7 +139,7 @@ def _prepare(
             reporter.say(f"Resuming at step {trainer.state.step}.")
         elif parallel.is_main():
             (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
-        preview = Preview(folder, _preview_shots(avatar, datasets, shots), reporter)
+        preview = Preview(folder, preview_shots(avatar, datasets, shots), reporter)
     options = {key: value for key, value in config.as_dict().items() if key not in _OWN}
     parallel.require_alike(
         {"options": json.dumps(options), "data": source.fingerprint() + lessons.fingerprint, "image loss": loss_name}
@@ -255,17 +255,6 @@ def _fill(
             atlas.write_start(folder, averaged.textures, averaged.seen)
     parts = [round(share, 4) for share in averaged.coverage_parts]
     return {"coverage": round(averaged.coverage, 4), "coverage_parts": parts}
-
-
-def _preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
-    """One view that is trained on, and two that are not where there are any: for the eye, never for training."""
-    dataset = datasets[0]
-    cameras = dataset.heldout_cameras or tuple(range(len(dataset.cameras)))
-    rows = [i for i, name in enumerate(dataset.split) if name != "train" and dataset.usable[i]]
-    rows = rows or [i for i in range(len(dataset.split)) if dataset.usable[i]]
-    places = [(rows[len(rows) // 4], cameras[0]), (rows[len(rows) * 3 // 4], cameras[-1])]
-    unseen = [View(row, camera) for row, camera in places if dataset.has_picture(View(row, camera))]
-    return [shots[len(shots) // 3], *initialise.frame_views(avatar, [dataset], [unseen])]
 
 
 def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
