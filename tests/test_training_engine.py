@@ -247,5 +247,5 @@ def test_the_running_mean_is_what_is_exported(footage: Path, tmp_path: Path) -> 
             mean.lerp_(avatar.textures.detach(), 1 - min(CONFIG.ema, (1 + step) / (10 + step)))
         assert torch.equal(trainer.export_weights()["textures"], mean)
         assert not torch.equal(avatar.textures, mean)
-        seen = trainer.with_export_weights(lambda a: float((a.textures - mean).abs().max()))  # type: ignore[operator]
+        seen = trainer.with_export_weights(lambda a: float((a.textures - mean).detach().abs().max()))  # type: ignore[operator]
         assert seen == 0 and not torch.equal(avatar.textures, mean)
