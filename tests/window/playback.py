@@ -72,7 +72,15 @@ def story():
     view, errors = viewport.all_views()[0], []
     os.kill(pid, signal.SIGKILL)
 
+    victim = pid
+
     def recovered() -> bool:
+        nonlocal victim
+        if not errors and len(viewport.cache) > 2 and backend.info["pid"] != victim:
+            # It died between two frames, when nothing was asked of it: nobody had to be told. Once more.
+            victim = backend.info["pid"]
+            viewport.cache.clear()
+            os.kill(victim, signal.SIGKILL)
         if view.preview.error is not None and view.preview.error.message not in errors:
             errors.append(view.preview.error.message)
         return bool(errors) and view.preview.error is None and len(viewport.cache) > 2
