@@ -12,7 +12,7 @@ import bpy
 sys.path.insert(0, str(Path(__file__).parent))
 import stage
 
-frames = {"played": 0, "asked": 0, "asked_at": 0}
+frames = {"played": 0, "asked": 0, "busy_at": 0}
 
 
 def played(number: int):
@@ -37,7 +37,13 @@ def story():
     _, person = stage.new_scene(maximise=True)
     stage.swing(person, 16)
     stage.shade("SOLID")
-    bpy.app.handlers.frame_change_post.append(lambda *_: frames.__setitem__("played", frames["played"] + 1))
+
+    def count(*_):
+        frames["played"] += 1
+        if any(v.preview.is_busy for v in viewport.all_views()):
+            frames["busy_at"] = frames["played"]
+
+    bpy.app.handlers.frame_change_post.append(count)
     stage.redraw()
     yield stage.finished
     backend = session.session()
@@ -45,13 +51,13 @@ def story():
 
     def counted(*arguments, **keywords):
         frames["asked"] += 1
-        frames["asked_at"] = frames["played"]
+        frames["busy_at"] = frames["played"]
         return genuine(*arguments, **keywords)
 
     backend.request = counted
     play_or_stop()
     # Until every frame of the loop has a picture.
-    yield lambda: frames["asked"] > 5 and frames["played"] - frames["asked_at"] > 25
+    yield lambda: frames["asked"] > 5 and frames["played"] - frames["busy_at"] > 25
     asked = frames["asked"]
     yield played(40)
     before = memory()
