@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,22 @@ def shared() -> Path:
     if not (folder / "footage").is_dir():
         pytest.skip(f"REAL DATA MISSING: no footage in {folder}; set NEURAL_AVATAR_SHARED to the folder that holds it")
     return folder
+
+
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function: what a command says when it ends with exit code 1; that must be one sentence."""
+    from neural_avatar.cli import main
+
+    def sentence(*arguments: object) -> str:
+        capfd.readouterr()
+        assert main([str(a) for a in arguments]) == 1
+        said = capfd.readouterr().err
+        assert "Traceback" not in said
+        (line,) = [line for line in said.splitlines() if line.startswith("neural-avatar: ")]
+        return line
+
+    return sentence
 
 
 @pytest.fixture(scope="session")

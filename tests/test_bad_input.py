@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -68,16 +69,6 @@ def commands(folder: Path, avatar: Path, out: Path) -> dict[str, tuple[object, .
     }
 
 
-def told(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What a command says when it ends with exit code 1; that must be one sentence."""
-    capfd.readouterr()
-    assert main([str(a) for a in arguments]) == 1
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("neural-avatar: ")]
-    return sentence
-
-
 def missing(folder: Path) -> None:
     for camera in (folder / "images").iterdir():
         for picture in camera.iterdir():
@@ -115,22 +106,22 @@ def other_skeleton(folder: Path) -> None:
     ],
 )
 def test_a_bad_dataset_is_one_sentence(
-    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], command: str, spoil: object, words: str
+    tmp_path: Path, avatar: Path, refused: Callable[..., str], command: str, spoil: object, words: str
 ) -> None:
     folder = dataset(tmp_path / "data")
     spoil(folder)  # type: ignore[operator]
-    said = told(capfd, *commands(folder, avatar, tmp_path)[command])
+    said = refused(*commands(folder, avatar, tmp_path)[command])
     assert words in said and str(folder) in said
 
 
 def test_a_single_frame_is_too_little_to_learn_from_and_enough_to_judge_by(
-    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], refused: Callable[..., str]
 ) -> None:
     one = dataset(tmp_path / "one", ("train",))
-    assert "a single frame to train on" in told(capfd, *commands(one, avatar, tmp_path)["train"])
-    assert "nothing but split train" in told(capfd, *commands(one, avatar, tmp_path)["evaluate"])
+    assert "a single frame to train on" in refused(*commands(one, avatar, tmp_path)["train"])
+    assert "nothing but split train" in refused(*commands(one, avatar, tmp_path)["evaluate"])
     test = dataset(tmp_path / "test", ("test_far",))
-    assert "no usable rows of split train" in told(capfd, *commands(test, avatar, tmp_path)["train"])
+    assert "no usable rows of split train" in refused(*commands(test, avatar, tmp_path)["train"])
     assert main([str(a) for a in commands(test, avatar, tmp_path)["evaluate"]]) == 0
     assert "PSNR" in capfd.readouterr().out
 
@@ -144,8 +135,8 @@ def test_a_single_frame_is_too_little_to_learn_from_and_enough_to_judge_by(
     ],
 )
 def test_what_holds_nothing_out_is_trained_on_and_cannot_be_judged(
-    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], split: Split, heldout: bool, lacks: str,
-    evaluate: str, quadrants: str,
+    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], refused: Callable[..., str], split: Split,
+    heldout: bool, lacks: str, evaluate: str, quadrants: str,
 ) -> None:  # fmt: skip
     folder = dataset(tmp_path / "data", split, heldout)
     ways = commands(folder, avatar, tmp_path)
@@ -154,7 +145,7 @@ def test_what_holds_nothing_out_is_trained_on_and_cannot_be_judged(
     assert f"holds out {lacks}" in said and "figures will not tell" in said
     for command, words in (("evaluate", evaluate), ("quadrants", quadrants), ("compare", evaluate)):
         if words:
-            assert words in told(capfd, *ways[command])
+            assert words in refused(*ways[command])
 
 
 def test_cameras_that_were_trained_on_after_all_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

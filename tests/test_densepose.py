@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -203,18 +203,8 @@ def test_a_run_on_densepose_s_results_resumes_exactly(
     assert made["config"]["densepose"] == ["results_parts"] and str(tmp_path) not in json.dumps(made)
 
 
-def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says when it ends with exit code 1; that must be one sentence."""
-    capfd.readouterr()
-    assert main([str(a) for a in arguments]) == 1
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("neural-avatar: ")]
-    return sentence
-
-
 def test_results_that_do_not_fit_are_one_sentence(
-    few: Path, results: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    few: Path, results: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     small, other = tmp_path / "small", tmp_path / "other"
     for file in results.rglob("*.png"):
@@ -228,7 +218,7 @@ def test_results_that_do_not_fit_are_one_sentence(
         (tmp_path / "evil" / f"{name}.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
 
     def begin(*options: object) -> str:
-        return refused(capfd, "train", few, "-o", tmp_path / "x.avatar", "--steps", 1, *SMALL, *options)
+        return refused("train", few, "-o", tmp_path / "x.avatar", "--steps", 1, *SMALL, *options)
 
     given = ("--init", "densepose", "--densepose")
     assert "no" in begin(*given, tmp_path / "none") and "check --densepose" in begin(*given, tmp_path / "none")

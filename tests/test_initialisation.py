@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,16 +73,6 @@ def few(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cut(footage, tmp_path_factory.mktemp("few") / "data", [*train[::12][:10], *test[:2]])
 
 
-def refused(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """What the command says when it ends with exit code 1; that must be one sentence."""
-    capfd.readouterr()
-    assert main([str(a) for a in arguments]) == 1
-    said = capfd.readouterr().err
-    assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("neural-avatar: ")]
-    return sentence
-
-
 def other_avatar(path: Path, **config: Any) -> Path:
     """An avatar of somebody else at ``path``, its network random."""
     torch.manual_seed(1)
@@ -115,7 +105,7 @@ def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
 
 
 def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
-    root: Path, few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    root: Path, few: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     proxied = other_avatar(tmp_path / "proxied.avatar")
     bare = other_avatar(tmp_path / "bare.avatar", network=replace(NARROW, skips=False))
@@ -136,7 +126,7 @@ def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
         (tmp_path / "none.avatar", (), "There is no avatar file"),
     ):
         begin = ("train", few, "-o", tmp_path / "x.avatar", "--init-from", other, *SMALL, *options)
-        assert words in refused(capfd, *begin)
+        assert words in refused(*begin)
     assert "made for another skeleton" in run(root, "train", few, "-o", tmp_path / "x.avatar", "--init-from", strange,
                                               *SMALL, code=1)  # fmt: skip
     run(root, "train", few, "-o", tmp_path / "y.avatar", "--steps", 1, *SMALL, "--init-from", bare)
