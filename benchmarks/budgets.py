@@ -4,6 +4,8 @@
 
     python benchmarks/budgets.py DATASET                                     # textured until it beats direct
     python benchmarks/budgets.py DATASET --name long_run --methods textured-proxy --minutes 240 --threads 2 --jobs 1
+    python benchmarks/budgets.py DATASET_512 --name gpu --methods textured-proxy direct --size 512 --minutes 8 \
+        --device cuda                                                        # minutes of the clock, one run at a time
 
 A learning rate that falls to the end belongs to its budget, so a run that is stopped early, or drawn out, is no fair
 measure of another time: every figure here is of a run of its own, with the whole schedule in that many CPU minutes.
@@ -11,8 +13,8 @@ With two methods (or more) the budgets are tried from the shortest on, all metho
 is ahead of the second in SSIM in the box; then it ends, unless --all is given. Both are the paper's own networks in
 what they are given: no proxy as input, no skip connections (--skips gives them to both).
 
-With one method it is the long run: two hours on two cores. Writes results/NAME.md, NAME.json, NAME_frames.csv and
-NAME.jpg, and beside each avatar in --work its curves (log.csv, preview.png).
+With one method it is the long run: two hours on two cores. On a GPU minutes are the clock's. Writes results/NAME.md,
+NAME.json, NAME_frames.csv and NAME.jpg, and beside each avatar in --work its curves (log.csv, preview.png).
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from run_tables import FIGURES, figures_table, markdown, meanings, strip, write_frames
-from training_runs import Run, Runner, Test, add_options
+from training_runs import Run, Runner, Test, add_options, budget
 
 METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
 #: What the long run is to reach.
@@ -43,7 +45,7 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
             flags = ("--method", method, "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
                      "--no-wide", "--size", str(options.size), "--lr", f"{rates.get(method, options.lr):g}",
                      "--seed", str(options.seed), "--image-loss", "fallback", "--refine", f"{options.refine:g}",
-                     "--cpu-minutes", f"{minutes:g}")  # fmt: skip
+                     *budget(minutes, options.device))  # fmt: skip
             runs[minutes, method] = Run(f"{method}_{minutes:g}", options.dataset, flags, tests)
     return runs
 
@@ -56,29 +58,29 @@ def lead(results: Mapping[Key, Mapping[str, Any]], minutes: float, methods: Sequ
     return float(first - second)
 
 
-def crossing(results: Mapping[Key, Mapping[str, Any]], methods: Sequence[str]) -> str:
+def crossing(results: Mapping[Key, Mapping[str, Any]], methods: Sequence[str], unit: str) -> str:
     """After how long the first method passes the second, in words."""
     first, second = methods[:2]
     budgets = sorted({minutes for minutes, _ in results})
     leads = {minutes: value for minutes in budgets if (value := lead(results, minutes, methods)) is not None}
     rows = [[f"{minutes:g}", f"{value:+.4f}"] for minutes, value in leads.items()]
-    text = markdown(["CPU minutes each", f"{first} ahead of {second} (SSIM box)"], rows)
+    text = markdown([f"{unit} each", f"{first} ahead of {second} (SSIM box)"], rows)
     ahead = [minutes for minutes, value in leads.items() if value > 0]
     if ahead:
         before = [minutes for minutes in leads if minutes < ahead[0]]
         since = f"more than {before[-1]:g} and at most " if before else "at most "
-        return f"{text}\n\n**{first} passes {second} at equal time after {since}{ahead[0]:g} CPU minutes.**"
-    return f"{text}\n\n**{first} has not passed {second} in {max(leads, default=0):g} CPU minutes.**"
+        return f"{text}\n\n**{first} passes {second} at equal time after {since}{ahead[0]:g} {unit}.**"
+    return f"{text}\n\n**{first} has not passed {second} in {max(leads, default=0):g} {unit}.**"
 
 
-def on_the_way(log: Path) -> str:
+def on_the_way(log: Path, unit: str) -> str:
     """What the preview's few views scored as a run went on, as a table."""
     if not log.exists():
         return ""
     with log.open(newline="", encoding="utf-8") as file:
         looks = [row for row in csv.DictReader(file) if row.get("preview_psnr")]
     rows = [[row["step"], f"{float(row['seconds']) / 60:.1f}", row["preview_psnr"][:5]] for row in looks]
-    return markdown(["step", "CPU minutes", "PSNR of the preview's views (dB)"], rows)
+    return markdown(["step", unit, "PSNR of the preview's views (dB)"], rows)
 
 
 def aim(means: Mapping[str, float]) -> str:
@@ -95,19 +97,20 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
          results: Mapping[Key, Mapping[str, Any]]) -> str:  # fmt: skip
     """The page of results."""
     groups = {f"{method}, {minutes:g} minutes": [r["all"]] for (minutes, method), r in results.items()}
-    several = len(options.methods) > 1
+    several, on_cpu = len(options.methods) > 1, options.device == "cpu"
+    unit = "CPU minutes" if on_cpu else "minutes"
+    spent = "of CPU time, which all threads spend together" if on_cpu else f"by the clock, on {options.device}"
     parts = [
         f"# {'How likeness grows with time' if several else 'A long run'} on {options.dataset.name}",
         f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
         f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
-        f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are of CPU time, "
-        "which all threads spend together. "
+        f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are {spent}. "
         "Every row is a run of its own with its whole schedule. Held-out cameras × held-out motion (split test_far).",
         figures_table(groups, {}),
-        *([crossing(results, options.methods)] if several else []),
+        *([crossing(results, options.methods, unit)] if several else []),
     ]
     for key in [] if several else results:
-        table = on_the_way(runner.path(runs[key], ".avatar.train") / "log.csv")
+        table = on_the_way(runner.path(runs[key], ".avatar.train") / "log.csv", unit)
         parts += [aim(results[key]["all"]), f"On the way ({key[0]:g} minutes), by the preview's three views, of which "
                   "the first is trained on:", table]  # fmt: skip
     parts += [f"## How to read it\n\n{meanings(groups_only(results))}\n- [Every frame]({options.name}_frames.csv).",
@@ -137,16 +140,19 @@ def main() -> None:
     parser.add_argument("--refine", type=float, default=0.0, help="as train's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="of each run")
+    parser.add_argument("--device", default="cpu", help="as train's (default: cpu)")
     parser.add_argument("--name", default="budgets", help="of the results and the folder in --work")
     add_options(parser, "budgets")
     options = parser.parse_args()
     if options.rates and not options.rates.is_file():
         parser.error(f"there is no file {options.rates} of learning rates")
+    if options.device != "cpu" and options.jobs > 1:
+        parser.error("runs that share a GPU slow each other: give --jobs 1")
     options.dataset, several = options.dataset.resolve(), len(options.methods) > 1
     options.size = options.size or (192 if several else 256)
     options.skips = not several if options.skips is None else options.skips
     options.results.mkdir(parents=True, exist_ok=True)
-    runner, runs = Runner(options.work / options.name, options.jobs, options.threads), plan(options)
+    runner, runs = Runner(options.work / options.name, options.jobs, options.threads, options.device), plan(options)
     results: dict[Key, Mapping[str, Any]] = {}
     for minutes in sorted(options.minutes):
         runner.do(run for (own, _), run in runs.items() if own == minutes)

@@ -48,6 +48,7 @@ class Run:
 @dataclass
 class Runner:
     """Does runs, ``jobs`` side by side, in the folder ``work``. failed: a sentence for each run that failed.
+    device: where runs compute; their budgets belong to it (see :func:`budget`).
 
     A failure stops nothing else. Ctrl-C, or a polite kill, is passed on to the runs, which then write a checkpoint.
     """
@@ -55,6 +56,7 @@ class Runner:
     work: Path
     jobs: int = 1
     threads: int = 1
+    device: str = "cpu"
     failed: dict[str, str] = field(default_factory=dict)
     _children: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -104,17 +106,16 @@ class Runner:
             signal.signal(signal.SIGTERM, before)
 
     def _do(self, run: Run) -> dict[str, Any]:
-        avatar = self.path(run, ".avatar")
+        avatar, device = self.path(run, ".avatar"), ("--device", self.device)
         if not avatar.exists():  # it is written last of all, and renamed
-            budget = ("--threads", str(self.threads), "--device", "cpu")
-            self._command(run, "train", run.data, "-o", avatar, *run.options, *budget)
+            threads = ("--threads", str(self.threads))
+            self._command(run, "train", run.data, "-o", avatar, *run.options, *threads, *device)
         for name, test in run.tests.items():
             result = self.path(run, ".json", name)
             if not result.exists():
                 partial = result.with_suffix(".part")
                 more = () if name else ("--csv", self.path(run, ".csv"), "--pictures", self.path(run, ".pictures"))
-                where = ("--device", "cpu", "--json", partial)
-                self._command(run, "evaluate", avatar, test.data, *test.options, *where, *more)
+                self._command(run, "evaluate", avatar, test.data, *test.options, *device, "--json", partial, *more)
                 partial.replace(result)
         for checkpoint in avatar.with_name(avatar.name + ".train").glob("*.safetensors"):
             checkpoint.unlink()  # a hundred megabytes, of no more use
@@ -151,6 +152,12 @@ class Runner:
             self._children.discard(child)
         if code:
             raise RunFailed(f"`neural-avatar {words[0]}` ended with {code}; see {log}")
+
+
+def budget(minutes: float, device: str) -> tuple[str, str]:
+    """Options of `train` for a budget: CPU time, which other programs don't shorten; the clock's where a GPU computes,
+    whose time nobody else counts."""
+    return ("--cpu-minutes" if device == "cpu" else "--minutes"), f"{minutes:g}"
 
 
 class RunFailed(Exception):
