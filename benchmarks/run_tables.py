@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import importlib.metadata
 import os
 import platform
 import runpy
@@ -16,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from training_runs import ROOT
 
 PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
@@ -24,13 +24,14 @@ FIGURES: Mapping[str, Any] = importlib.import_module(f"{PACKAGE}.training.figure
 Means = Mapping[str, float | None]
 
 
-def machine() -> str:
-    """What the CPU minutes were spent on, for figures that depend on it."""
+def machine(device: str) -> str:
+    """What the minutes were spent on, for figures that depend on it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, torch {importlib.metadata.version('torch')}"
+    gpu = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
+    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def measured(groups: Iterable[Sequence[Means]]) -> list[str]:
@@ -76,14 +77,14 @@ def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Call
     return markdown(["", *more, *(FIGURES[name].title for name in names)], rows)
 
 
-def meanings(groups: Iterable[Sequence[Means]]) -> str:
-    """How to read the columns, what could not be measured, and on which machine it was."""
+def meanings(groups: Iterable[Sequence[Means]], device: str = "cpu") -> str:
+    """How to read the columns, what could not be measured, and on which machine and device it was."""
     names = measured(groups)
     lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in names]
     absent = [FIGURES[name].title for name in FIGURES if name not in names]
     if absent:
         lines.append(f"- Not measured, because a package or weights were missing: {', '.join(absent)}.")
-    lines.append(f"- Trained on {machine()}.")
+    lines.append(f"- Trained on {machine(device)}.")
     return "\n".join(lines)
 
 
