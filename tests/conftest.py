@@ -36,6 +36,10 @@ _register_package()
 
 import pytest  # noqa: E402
 
+# Assertions of helpers explain themselves like those of tests.
+pytest.register_assert_rewrite("support")
+pytest_plugins = ["support.fixtures"]
+
 #: Versions of Blender that the add-on is tested with, and the variables that name the Python holding each.
 BLENDER_VARIABLES = {version: "NEURAL_AVATAR_BPY_" + version.replace(".", "_") for version in ("4.2", "4.5", "5.0")}
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import OpenEXR
 import pytest
 import torch
 from PIL import Image
@@ -22,85 +18,10 @@ from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import make_header, save_avatar
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, RenderRequest
-from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
+from neural_avatar.neural_backend.interface.skeleton import INDEX
 from neural_avatar.neural_backend.renderer import Renderer
-
-SCRIPTS = Path(__file__).parent / "blender"
-
-_LEFT = {
-    "LShoulder": (0.155, 0, 1.38), "LElbow": (0.30, 0.01, 1.15), "LWrist": (0.42, -0.03, 0.96), "LHip": (0.08, 0, 0.92),
-    "LKnee": (0.085, -0.01, 0.49), "LAnkle": (0.09, 0.01, 0.07), "LEye": (0.03, -0.12, 1.57),
-    "LEar": (0.075, -0.02, 1.56), "LBigToe": (0.08, -0.17, 0.0), "LSmallToe": (0.15, -0.14, 0.0),
-    "LHeel": (0.09, 0.06, 0.02),
-}  # fmt: skip
-
-
-def rest_skeleton() -> tuple[np.ndarray, np.ndarray]:
-    """A body that stands, with hands."""
-    joints, confidence = np.zeros((JOINT_COUNT, 3)), np.zeros(JOINT_COUNT)
-    for name, place in {"Nose": (0, -0.13, 1.53), "Neck": (0, 0, 1.38), "MidHip": (0, 0, 0.92), **_LEFT}.items():
-        joints[INDEX[name]] = place
-        if name.startswith("L"):
-            joints[INDEX["R" + name[1:]]] = np.multiply(place, (-1, 1, 1))
-    confidence[:25] = 1
-    for first, side, sign in ((LEFT_HAND, "L", 1), (RIGHT_HAND, "R", -1)):
-        wrist = joints[first] = joints[INDEX[f"{side}Wrist"]]
-        along = wrist - joints[INDEX[f"{side}Elbow"]]
-        along = along / np.linalg.norm(along)
-        for finger in range(5):
-            for i in range(4):
-                side_step = np.array([0, (finger - 2) * 0.02, 0])
-                joints[first + 1 + 4 * finger + i] = wrist + along * (0.05 + 0.03 * i) + side_step * sign
-        confidence[first : first + 21] = 1
-    return joints, confidence
-
-
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A person without a network, in smooth colours."""
-    return make_avatar(tmp_path_factory.mktemp("avatar") / "person.avatar")
-
-
-def make_avatar(path: Path) -> Path:
-    """Write the file of a person without a network."""
-    torch.manual_seed(0)
-    person = Avatar(AvatarConfig(method="static", texture_size=16), *rest_skeleton())
-    with torch.no_grad():
-        person.textures.copy_(torch.rand(24, 3, 1, 1).expand_as(person.textures) * torch.linspace(0.6, 1, 16))
-    save_avatar(path, person)
-    return path
-
-
-def run(python: Path, script: str, *arguments: object, resources: Path) -> dict[str, Any]:
-    """Run a script in a Blender with a configuration of its own; returns what it told. Its exit must be clean."""
-    environment = {
-        **os.environ, "BLENDER_USER_RESOURCES": str(resources), "NEURAL_AVATAR_PYTHON": sys.executable,
-        "NEURAL_AVATAR_DEVICE": "cpu",
-    }  # fmt: skip
-    done = subprocess.run(
-        [python, "-B", SCRIPTS / script, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    told: dict[str, Any] = {}
-    for line in done.stdout.splitlines():
-        if line.startswith("@"):
-            told.update(json.loads(line[1:]))
-    return told
-
-
-def read_passes(path: Path) -> dict[str, np.ndarray]:
-    """Passes of a multilayer EXR by name, (H, W, C), top row first."""
-    channels = OpenEXR.File(str(path), separate_channels=True).channels()
-    passes: dict[str, dict[str, np.ndarray]] = {}
-    for name, channel in channels.items():
-        _, pass_name, letter = name.rsplit(".", 2)
-        passes.setdefault(pass_name, {})[letter] = channel.pixels
-    order = {"UV": "UVA", "Depth": "Z", "Mask": "X", "Part": "X", "IndexOB": "X"}
-    return {name: np.stack([letters[c] for c in order.get(name, "RGBA")], -1) for name, letters in passes.items()}
+from support.blender_scripts import read_passes, run
+from support.people import rest_skeleton
 
 
 def expected_planes(renderer: Renderer, avatar: Path, note: Path) -> dict[str, np.ndarray]:

@@ -3,79 +3,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import resource
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
-import OpenEXR
 import pytest
 from PIL import Image
 
-from neural_avatar.neural_backend import exr, png
 from neural_avatar.neural_backend.clip import read_clip
-
-ROOT = Path(__file__).resolve().parent.parent
-LIMIT = 300.0
-
-
-def _beside(name: str) -> Any:
-    """A neighbouring test file, for what it makes."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_commands, _addon = _beside("test_commands"), _beside("test_addon_blender")
-run, standing, view = _commands.run, _commands.standing, _commands.view
-avatar = _addon.avatar
-
-
-def make_clip(path: Path, count: int = 6, **changes: Any) -> Path:
-    """A person in front of a moving camera, 65 x 81 pixels."""
-    views = [view(i) for i in range(count)]
-    fields: dict[str, Any] = {
-        "joints": np.stack([standing()] * count), "names": np.array(_commands.BODY_JOINTS),
-        **{name: np.stack([v[name] for v in views]) for name in ("K", "R", "t")},
-        "width": 65, "height": 81, "fps": 24000 / 1001, "frames": np.arange(count) + 1,
-    }  # fmt: skip
-    np.savez(path, **(fields | changes))
-    return path
-
-
-def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command, running."""
-    command = [sys.executable, str(ROOT / "__main__.py"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-
-
-def numbered(*numbers: int, kind: str = "png") -> list[str]:
-    return [f"{n:05d}.{kind}" for n in numbers]
-
-
-def pixels(path: Path) -> npt.NDArray[np.int64]:
-    with Image.open(path) as picture:
-        return np.asarray(picture).astype(np.int64)
-
-
-def channels(path: Path) -> dict[str, npt.NDArray[Any]]:
-    return {k: v.pixels for k, v in OpenEXR.File(str(path), separate_channels=True).channels().items()}
+from support import blender_scripts
+from support.clips import channels, make_clip, names, numbered, pixels
+from support.commands import complaint, run
+from support.people import standing
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +34,7 @@ def same_pictures(folder: Path, other: Path, *numbers: int) -> None:
 
 
 def test_frames_are_those_of_blenders_engine(bpy_python: Path, avatar: Path, tmp_path: Path) -> None:
-    told = _addon.run(bpy_python, "bake.py", avatar, tmp_path, resources=tmp_path / "config")
+    told = blender_scripts.run(bpy_python, "bake.py", avatar, tmp_path, resources=tmp_path / "config")
     said = told["told"]
     good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced")
     assert {name: said[name] for name in good} == dict.fromkeys(good, "")
@@ -162,7 +103,7 @@ def test_an_interrupted_job_is_taken_up_and_only_whole_frames_count(avatar: Path
 def test_frames_of_another_clip_are_not_mixed_in(avatar: Path, plain: Path, tmp_path: Path) -> None:
     other, out = make_clip(tmp_path / "other.npz", joints=np.stack([standing() * 1.1] * 6)), tmp_path / "out"
     run("render", avatar, make_clip(tmp_path / "clip.npz"), "-o", out, "--end", 2)
-    message = _commands.complaint("render", avatar, other, "-o", out)
+    message = complaint("render", avatar, other, "-o", out)
     assert "00001.png was drawn from another avatar, clip or version" in message and "--overwrite" in message
     same_pictures(out, plain, 1, 2)
     run("render", avatar, other, "-o", out, "--overwrite")
@@ -243,20 +184,6 @@ def test_exr_has_blenders_layers_in_half_or_float(avatar: Path, plain: Path, tmp
     assert set(channels(tmp_path / "single" / "00001.exr")) == set("RGBA")
 
 
-def test_a_torn_exr_is_drawn_again(avatar: Path, tmp_path: Path) -> None:
-    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "out"
-    arguments = ("render", avatar, clip, "-o", out, "--format", "exr", "--end", 1)
-    run(*arguments)
-    path = out / "00001.exr"
-    whole = path.read_bytes()
-    assert exr.read_stamp(path)
-    for length in (0, 3, 100, 400, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        assert exr.read_stamp(path) is None, length
-    assert "1 frames" in run(*arguments).stdout
-    assert path.read_bytes() == whole
-
-
 def test_mp4_has_bt709_the_clips_rate_and_the_background(avatar: Path, plain: Path, tmp_path: Path) -> None:
     clip, movie = make_clip(tmp_path / "clip.npz"), tmp_path / "deep" / "shot.mp4"
     Image.new("RGB", (300, 100), (200, 60, 20)).save(tmp_path / "wall.png")
@@ -283,111 +210,11 @@ def test_mp4_has_bt709_the_clips_rate_and_the_background(avatar: Path, plain: Pa
         wall = np.abs(shown[:10, :10].astype(int) - (200, 60, 20)).max()
         assert wall <= 3
     assert "there already" in run("render", avatar, clip, "-o", movie, "--background", tmp_path / "wall.png").stdout
-    assert "another movie" in _commands.complaint("render", avatar, clip, "-o", movie)
+    assert "another movie" in complaint("render", avatar, clip, "-o", movie)
     run("render", avatar, clip, "-o", movie, "--overwrite", "--background", "#3366cc", "--step", 2)
     with av.open(str(movie)) as container:
         assert container.streams.video[0].average_rate == Fraction(12000, 1001)
         assert len(list(container.decode(video=0))) == 3
-
-
-def test_an_interrupted_movie_goes_on_from_its_frames(avatar: Path, tmp_path: Path) -> None:
-    clip, movie = make_clip(tmp_path / "clip.npz"), tmp_path / "shot.mp4"
-    run("render", avatar, clip, "-o", movie)
-    once = _decoded(movie)
-    movie.unlink()
-    frames = tmp_path / ".shot.frames"
-    # What a run that was killed before its last two frames leaves.
-    done = _stopped_movie(avatar, clip, movie)
-    assert names(frames) and not movie.exists() and done.returncode == 130
-    (frames / names(frames)[-1]).unlink()
-    again = run("render", avatar, clip, "-o", movie)
-    assert "frames were drawn before" in again.stdout
-    assert not frames.exists()
-    np.testing.assert_array_equal(_decoded(movie), once)
-
-
-def _decoded(movie: Path) -> npt.NDArray[np.int64]:
-    with av.open(str(movie)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.int64)
-
-
-def _stopped_movie(avatar: Path, clip: Path, movie: Path) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import runpy, sys\n"
-        f"package = runpy.run_path({str(ROOT / 'neural_backend' / 'start.py')!r})['load_package']().__name__\n"
-        "from neural_avatar.neural_backend import video\n"
-        "def stop(*_, **__): raise KeyboardInterrupt\n"
-        "video.encode = stop\n"
-        "from neural_avatar.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
-    command = [sys.executable, "-c", code, "render", str(avatar), str(clip), "-o", str(movie)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-def test_stopping_leaves_whole_frames_only(avatar: Path, tmp_path: Path, devices: str, sent: signal.Signals) -> None:
-    clip, out = make_clip(tmp_path / "clip.npz", 400), tmp_path / "out"
-    process = start("render", avatar, clip, "-o", out, "--devices", devices, start_new_session=True)
-    _wait_for(lambda: len(names(out)) > 5, process)
-    os.killpg(process.pid, sent)
-    _, said = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130 and "same command goes on" in said and "Traceback" not in said
-    assert 5 < len(names(out)) < 400
-    for name in names(out):
-        assert png.read_stamp(out / name), name
-        pixels(out / name)
-
-
-def _wait_for(happened: Any, process: subprocess.Popen[str]) -> None:
-    """Look again and again, for as long as the process lives."""
-    look = threading.Event()
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        look.wait(0.02)
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-
-
-@pytest.fixture(params=["file-size", "tmpfs"])
-def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Any]]:
-    """A folder that soon is full, and what has to be done in the process for that."""
-    folder = tmp_path / "full"
-    folder.mkdir()
-    if request.param == "file-size":
-        yield folder, _limit
-        return
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("NO SMALL DISK: only root may mount one")
-    try:
-        yield folder, None
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("kind", ["png", "exr", "mp4"])
-@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
-def test_a_full_disk_is_explained(
-    avatar: Path, tmp_path: Path, small_disk: tuple[Path, Any], kind: str, devices: str
-) -> None:
-    folder, prepare = small_disk
-    noise = np.random.default_rng(0).normal(0, 1e-3, (12, 25, 3)).astype(np.float32)
-    clip = make_clip(tmp_path / "clip.npz", 12, joints=standing() + noise, width=130, height=162)
-    out = folder / ("shot.mp4" if kind == "mp4" else "out")
-    process = start("render", avatar, clip, "-o", out, "--format", kind, "--devices", devices, preexec_fn=prepare)
-    _, said = process.communicate(timeout=LIMIT)
-    last = said.strip().splitlines()[-1]
-    assert process.returncode == 1 and "Traceback" not in said, said
-    assert str(folder) in last and "cannot be written" in last and last.endswith("."), said
-    frames = folder / ".shot.frames" if kind == "mp4" else out
-    assert not [name for name in names(frames) + names(folder) if name.endswith(".part")]
-    for name in names(frames):
-        assert (exr if kind == "exr" else png).read_stamp(frames / name), name
-    assert not (folder / "shot.mp4").exists()
 
 
 def test_nonsense_on_the_command_line_is_one_sentence(avatar: Path, tmp_path: Path) -> None:
@@ -405,7 +232,7 @@ def test_nonsense_on_the_command_line_is_one_sentence(avatar: Path, tmp_path: Pa
         (("-o", out, "--start", 0), "The clip has the frames 1 to 6; 0 to 6 is no part of it"),
         (("-o", clip), "clip.npz"),
     ):
-        assert words in _commands.complaint("render", avatar, clip, *arguments), arguments
+        assert words in complaint("render", avatar, clip, *arguments), arguments
     assert not out.exists()
 
 
@@ -423,5 +250,5 @@ def test_nonsense_on_the_command_line_is_one_sentence(avatar: Path, tmp_path: Pa
 )
 def test_a_broken_clip_is_named(avatar: Path, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     clip = make_clip(tmp_path / "broken.npz", **change)
-    message = _commands.complaint("render", avatar, clip, "-o", tmp_path / "out")
+    message = complaint("render", avatar, clip, "-o", tmp_path / "out")
     assert words in message and "broken.npz" in message

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -21,24 +19,11 @@ from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.client import BackendSession
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from neural_avatar.neural_backend.interface.skeleton import BODY_JOINTS, JOINTS, reorder
+from support.clips import view
+from support.commands import complaint, run
+from support.people import standing
 
-ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 120.0
-
-# A person who stands and faces -Y, metres; the right side is at -X. Left joints mirror the right ones.
-_RIGHT = {
-    "Shoulder": (-0.18, 0, 1.42), "Elbow": (-0.32, 0, 1.16), "Wrist": (-0.42, -0.06, 0.93), "Hip": (-0.1, 0, 0.92),
-    "Knee": (-0.11, -0.01, 0.5), "Ankle": (-0.12, 0.02, 0.09), "Eye": (-0.03, -0.11, 1.65), "Ear": (-0.075, 0, 1.63),
-    "BigToe": (-0.12, -0.17, 0.02), "SmallToe": (-0.18, -0.14, 0.02), "Heel": (-0.12, 0.06, 0.02),
-}  # fmt: skip
-_MIDDLE = {"Nose": (0, -0.13, 1.61), "Neck": (0, 0, 1.45), "MidHip": (0, 0, 0.93)}
-
-
-def standing() -> npt.NDArray[np.float32]:
-    """(25, 3) body joints."""
-    sides = {"R" + name: place for name, place in _RIGHT.items()}
-    sides |= {"L" + name: (-x, y, z) for name, (x, y, z) in _RIGHT.items()}
-    return np.array([(_MIDDLE | sides)[name] for name in BODY_JOINTS], np.float32)
 
 
 def rest() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -54,13 +39,6 @@ def rest() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
                 names.append(f"{side}Hand_Hand{finger}{i + 1}")
                 joints.append(wrist + along * (0.08 + 0.025 * i) + np.float32([0, 0.02 * (f - 2), 0]))
     return reorder(np.stack(joints), names)
-
-
-def view(frame: int = 0) -> dict[str, Any]:
-    """A camera three metres in front of the person, which moves a little with each frame."""
-    rotation = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    eye = np.array([0.05 * frame, -3.0, 0.9])
-    return {"K": np.array([[100.0, 0, 32], [0, 100, 40], [0, 0, 1]]), "R": rotation, "t": -rotation @ eye}
 
 
 @pytest.fixture(scope="module")
@@ -100,25 +78,6 @@ def clip() -> dict[str, Any]:
 def write(path: Path, clip: dict[str, Any]) -> Path:
     np.savez(path, **clip)
     return path
-
-
-def run(*arguments: object, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command as `python <checkout>/__main__.py` runs it, from another folder."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "__main__.py"), *map(str, arguments)],
-        capture_output=True, text=True, cwd=ROOT.anchor, timeout=LIMIT, env={**os.environ, **variables},
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def complaint(*arguments: object) -> str:
-    """The one sentence that a command ends with."""
-    done = run(*arguments, code=1)
-    assert "Traceback" not in done.stderr and done.stdout == ""
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("neural-avatar: ") and lines[0].endswith(".")
-    return lines[0]
 
 
 def pictures(folder: Path) -> dict[str, npt.NDArray[np.uint8]]:

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import OpenEXR
@@ -19,26 +16,7 @@ from neural_avatar.neural_backend.compose import empty_planes, scene_linear, srg
 from neural_avatar.neural_backend.interface.messages import PLANES, TABLE_UNIT, AvatarInstance
 from neural_avatar.neural_backend.interface.skeleton import BODY_BONES, JOINT_COUNT
 from neural_avatar.neural_backend.layer import Layer
-
-
-def _blender() -> ModuleType:
-    """The helpers of the tests that run inside Blender."""
-    name = "blender_test_helpers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_addon_blender.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-BLENDER = _blender()
-
-
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made: Path = BLENDER.make_avatar(tmp_path_factory.mktemp("avatar") / "person.avatar")
-    return made
+from support.blender_scripts import read_passes, run
 
 
 def picture(path: Path) -> np.ndarray:
@@ -55,7 +33,7 @@ def _kinds(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
-    told = BLENDER.run(bpy_python, "compositing.py", avatar, tmp_path, resources=tmp_path / "config")
+    told = run(bpy_python, "compositing.py", avatar, tmp_path, resources=tmp_path / "config")
     shot = {path.stem: picture(path) for path in tmp_path.glob("*.exr")}
     assert told["again"] and told["engine"] == "CYCLES" and told["scenes"] == 2
     plain, joined, behind = shot["plain"], shot["joined"], shot["behind"]
@@ -98,7 +76,7 @@ def test_shadow_proxy_follows_any_rig_and_is_not_seen(
         motion = request.getfixturevalue("shared") / "motion" / "002_03.bvh"
     except pytest.skip.Exception as missing:
         print(f"WITHOUT MOTION CAPTURE: {missing}")
-    told = BLENDER.run(bpy_python, "shadow.py", avatar, motion, tmp_path, resources=tmp_path / "config")
+    told = run(bpy_python, "shadow.py", avatar, motion, tmp_path, resources=tmp_path / "config")
     assert told["same"] and told["meshes"] == 1
     assert told["visible"] == {"camera": False, "shadow": True, "glossy": True, "diffuse": True, "transmission": True}
     found = np.load(tmp_path / "shadow.npz")
@@ -123,14 +101,14 @@ def test_shadow_proxy_follows_any_rig_and_is_not_seen(
 
 
 def test_mattes_of_avatars_that_overlap(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
-    told = BLENDER.run(bpy_python, "mattes.py", avatar, tmp_path, resources=tmp_path / "config")
+    told = run(bpy_python, "mattes.py", avatar, tmp_path, resources=tmp_path / "config")
     assert told["layer"].endswith(".CryptoObject")
     assert told["names"] == told["numbers"]  # Blender's own node calls them the same
     header = OpenEXR.File(str(tmp_path / "both.exr"), separate_channels=True).parts[0].header
     fields = {k.rsplit("/", 1)[-1]: v for k, v in header.items() if k.startswith("cryptomatte/")}
     assert fields["hash"] == "MurmurHash3_32" and fields["conversion"] == "uint32_to_float32"
     assert f'"Änne":"{told["numbers"]["Änne"]:08x}"' in fields["manifest"]
-    both, near, far = (BLENDER.read_passes(tmp_path / f"{n}.exr") for n in ("both", "near", "far"))
+    both, near, far = (read_passes(tmp_path / f"{n}.exr") for n in ("both", "near", "far"))
     assert "CryptoObject02" not in both
     coverage = {name: _coverage(both, number) for name, number in told["numbers"].items()}
     mask = {"near": near["Mask"][..., 0], "far": far["Mask"][..., 0]}
@@ -151,22 +129,22 @@ def test_mattes_of_avatars_that_overlap(bpy_python: Path, tmp_path: Path, avatar
     assert np.abs(node - coverage["Bert"]).max() < 2e-3
 
     # Exposure and white balance are light: factors before the view transform.
-    color, exposed, warm = (BLENDER.read_passes(tmp_path / f"{n}.exr")["Combined"] for n in ("near", "exposed", "warm"))
+    color, exposed, warm = (read_passes(tmp_path / f"{n}.exr")["Combined"] for n in ("near", "exposed", "warm"))
     lit = color[..., 3] > 0.9
     assert np.abs(exposed[..., :3] - 2 * color[..., :3]).max() < 4e-3
     ratio = (warm[lit][:, :3] / color[lit][:, :3].clip(1e-3)).mean(0)
     assert ratio[0] > ratio[1] > ratio[2] and ratio[0] > 1.05 and ratio[2] < 0.85
     luminance = (warm[lit][:, :3] @ (0.2126, 0.7152, 0.0722)) / (color[lit][:, :3] @ (0.2126, 0.7152, 0.0722))
     assert 0.8 < luminance.mean() < 1.2
-    coarse = BLENDER.read_passes(tmp_path / "coarse.exr")
+    coarse = read_passes(tmp_path / "coarse.exr")
     both_masks = np.stack([coarse["Mask"], near["Mask"]]) > 0.5
     assert both_masks.all(0).sum() / both_masks.any(0).sum() > 0.85
     assert np.abs(coarse["Combined"] - color).max() > 0.01
 
     # Motion blur is the mean of the moments, premultiplied and linear.
     assert told["off"] and told["frame"] == [2, 0.0, 0.0]
-    still, blurred = (BLENDER.read_passes(tmp_path / f"{n}.exr") for n in ("still", "blurred"))
-    moments = [BLENDER.read_passes(tmp_path / f"moment_{i}.exr") for i in range(3)]
+    still, blurred = (read_passes(tmp_path / f"{n}.exr") for n in ("still", "blurred"))
+    moments = [read_passes(tmp_path / f"moment_{i}.exr") for i in range(3)]
     for name in ("Combined", "Mask"):
         mean = np.mean([m[name] for m in moments], 0)
         assert np.abs(blurred[name] - mean).max() < 3e-3, name
@@ -195,7 +173,7 @@ def _coverage(passes: dict[str, np.ndarray], number: int) -> np.ndarray:
 
 
 def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
-    told = BLENDER.run(bpy_python, "look.py", avatar, tmp_path, resources=tmp_path / "config")
+    told = run(bpy_python, "look.py", avatar, tmp_path, resources=tmp_path / "config")
     assert told["standard_has_no_table"] and told["standard_keeps"] and told["settings_kept"]
     for name in ("agx", "agx_punchy", "filmic"):
         middle, most, nearly_all = told["errors"][name]  # in 1/255, colours that are not too strong or bright

@@ -7,7 +7,6 @@ Blender as a module.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -22,23 +21,12 @@ import OpenEXR
 import pytest
 from PIL import Image
 
+from support.clips import make_clip, names
+
 ROOT = Path(__file__).resolve().parent.parent
 FARM = ROOT / "docs" / "farm"
 SCRIPTS = ROOT / "tests" / "blender"
 LIMIT = 600.0
-
-
-def _beside(name: str) -> Any:
-    """A neighbouring test file, for what it makes."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_clip = _beside("test_clip_render")
-avatar = _clip.avatar
 
 
 def compiled(script: str, **settings: Any) -> dict[str, Any]:
@@ -81,8 +69,8 @@ def pixels(path: Path) -> dict[str, bytes]:
 
 def same_frames(folder: Path, other: Path, count: int) -> None:
     """Byte for byte the same channels."""
-    assert _clip.names(folder) == _clip.names(other) and len(_clip.names(folder)) == count
-    for name in _clip.names(folder):
+    assert names(folder) == names(other) and len(names(folder)) == count
+    for name in names(folder):
         one, two = pixels(folder / name), pixels(other / name)
         assert len(one) >= 6 and one == two, name
 
@@ -103,7 +91,7 @@ def make_files(python: Path, avatar: Path, folder: Path, file_python: str = "") 
 
 
 def test_a_clip_in_chunks_is_the_clip_in_one_run(avatar: Path, root: Path, tmp_path: Path) -> None:
-    clip, out = _clip.make_clip(tmp_path / "clip.npz"), tmp_path / "chunks"
+    clip, out = make_clip(tmp_path / "clip.npz"), tmp_path / "chunks"
     person = next((root / "assets").glob("*.avatar"))
     job = compiled(
         "neural_avatar_clip.js", avatar=str(person), clip=str(clip), frames="1-3,5-6", chunk_size=2, output=str(out)
@@ -153,7 +141,7 @@ def test_a_failed_frame_of_a_compositor_leaves_no_picture(bpy_python: Path, avat
     program = [bpy_python, "-B", SCRIPTS / "farm_node.py", "-b"]
     done = run([*program, files / "set.blend", "--render-frame", "2..4"], tmp_path)
     assert "frame 3 has failed" in done.stderr and "joints that are nowhere" in done.stdout + done.stderr
-    assert _clip.names(files / "set") == ["0002.png", "0004.png"]
+    assert names(files / "set") == ["0002.png", "0004.png"]
     assert run([*program, files / "fails.blend", "--render-frame", "3"], tmp_path).returncode == 1
     assert not (files / "renders").exists()
 
@@ -200,13 +188,13 @@ def test_the_program_renders_ranges_steps_and_single_frames(
     job = fresh(files, tmp_path)
     shot, renders = job / "shot.blend", job / "renders"
     succeed([program, "-b", shot, "-s", 2, "-e", 6, "-j", 2, "-a"], installed)
-    assert _clip.names(renders) == ["0002.exr", "0004.exr", "0006.exr"]
+    assert names(renders) == ["0002.exr", "0004.exr", "0006.exr"]
     succeed([program, "-b", shot, "-f", 3], installed)
     whole = job / "whole"
     succeed([program, "-b", shot, "-o", f"{whole}/", "-a"], installed)
-    for name in _clip.names(renders):
+    for name in names(renders):
         assert pixels(renders / name) == pixels(whole / name), name
-    assert len(_clip.names(whole)) == 6
+    assert len(names(whole)) == 6
 
 
 def test_the_program_keeps_frames_that_are_there(blender: tuple[str, Path], files: Path, tmp_path: Path) -> None:
@@ -220,11 +208,11 @@ def test_the_program_keeps_frames_that_are_there(blender: tuple[str, Path], file
     said = succeed([program, "-b", job / "shot.blend", "--python-expr", code, "-s", 1, "-e", 4, "-a"], installed)
     assert picture.stat().st_mtime_ns == before and (job / "renders" / "0003.exr").stat().st_size == 0
     assert "0001.exr" in said and "0004.exr" in said
-    assert len(_clip.names(job / "renders")) == 4
+    assert len(names(job / "renders")) == 4
     # A frame that fails leaves no placeholder behind.
     shutil.rmtree(job / "renders")
     done = run([program, "-b", job / "fails.blend", "--python-expr", code, "-s", 2, "-e", 4, "-a"], installed)
-    assert done.returncode == 1 and _clip.names(job / "renders") == ["0002.exr"]
+    assert done.returncode == 1 and names(job / "renders") == ["0002.exr"]
 
 
 @pytest.mark.parametrize("name", ["fails", "set"])
@@ -237,9 +225,9 @@ def test_the_program_ends_with_an_error_and_no_picture(
     suffix = "png" if name == "set" else "exr"
     done = run([program, "-b", job / f"{name}.blend", "-s", 2, "-e", 4, "-a"], installed)
     assert done.returncode == 1 and "joints that are nowhere" in done.stdout + done.stderr
-    assert _clip.names(out) == [f"0002.{suffix}"]
+    assert names(out) == [f"0002.{suffix}"]
     done = run([program, "-b", job / f"{name}.blend", "-o", f"{out}/", "-f", 3], installed)
-    assert done.returncode == 1 and _clip.names(out) == [f"0002.{suffix}"]
+    assert done.returncode == 1 and names(out) == [f"0002.{suffix}"]
     succeed([program, "-b", job / f"{name}.blend", "-f", 4], installed)
     if name == "set":
         with Image.open(out / "0004.png") as picture:
@@ -269,4 +257,4 @@ def test_the_job_notices_a_worker_without_the_extension(blender: tuple[str, Path
     assert run(command, tmp_path / "bare").returncode == 9
     assert not (job / "out").exists()
     succeed(command, installed)
-    assert _clip.names(job / "out") == ["0001.exr", "0002.exr"]
+    assert names(job / "out") == ["0001.exr", "0002.exr"]

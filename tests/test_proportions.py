@@ -3,30 +3,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from neural_avatar.addon.retarget import retarget
 from neural_avatar.neural_backend.interface.skeleton import BODY_BONES, INDEX, JOINT_COUNT, LEFT_HAND, bone_lengths
-
-
-def _blender() -> ModuleType:
-    """The helpers of the tests that run inside Blender."""
-    name = "blender_test_helpers"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("test_addon_blender.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-BLENDER = _blender()
+from support.blender_scripts import read_passes, run
+from support.people import rest_skeleton
 
 #: Bones of trunk and limbs: those that keep the rig's direction exactly.
 _DIRECT = [
@@ -62,7 +47,7 @@ def _other_build(rest: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("moved", [(0.0, 0.0, 0.0), (3.0, -2.0, 0.5)])
 def test_another_build_gets_the_avatars_lengths_and_keeps_its_directions(moved: tuple[float, float, float]) -> None:
-    rest, confidence = BLENDER.rest_skeleton()
+    rest, confidence = rest_skeleton()
     rest = rest - (0, 0, rest[:25, 2].min())
     other = _other_build(rest)
     knee = INDEX["RAnkle"], INDEX["RBigToe"], INDEX["RSmallToe"], INDEX["RHeel"]
@@ -84,7 +69,7 @@ def test_another_build_gets_the_avatars_lengths_and_keeps_its_directions(moved: 
 
 
 def test_the_avatars_own_build_stays_as_it_is() -> None:
-    rest, confidence = BLENDER.rest_skeleton()
+    rest, confidence = rest_skeleton()
     fitted = retarget(rest, confidence, rest, confidence, 1.0, (0, 0, 0))
     assert np.abs(fitted - rest)[confidence > 0].max() < 1e-9
     larger = retarget(3 * rest, confidence, rest, confidence, 3.0, (0, 0, 0))
@@ -92,16 +77,10 @@ def test_the_avatars_own_build_stays_as_it_is() -> None:
 
 
 def test_a_way_is_as_long_as_the_legs_make_it() -> None:
-    rest, confidence = BLENDER.rest_skeleton()
+    rest, confidence = rest_skeleton()
     step = np.array([1.0, 0.5, 0.0])
     here, there = (retarget(2 * rest + way, confidence, rest, confidence, 1.0, (0, 0, 0)) for way in (0 * step, step))
     assert np.abs(there - here - step / 2)[confidence > 0].max() < 1e-9
-
-
-@pytest.fixture(scope="module")
-def avatar(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made: Path = BLENDER.make_avatar(tmp_path_factory.mktemp("avatar") / "person.avatar")
-    return made
 
 
 def test_motion_capture_moves_an_avatar_of_other_build(
@@ -109,10 +88,10 @@ def test_motion_capture_moves_an_avatar_of_other_build(
 ) -> None:
     """A rig nobody here made, imported by Blender's own importer at twice its size."""
     motion = shared / "motion" / "002_03.bvh"
-    told = BLENDER.run(bpy_python, "proportions.py", avatar, tmp_path, motion, resources=tmp_path / "config")
+    told = run(bpy_python, "proportions.py", avatar, tmp_path, motion, resources=tmp_path / "config")
     assert told["preset"] and told["mapped"] > 15
     found = np.load(tmp_path / "joints.npz")
-    rest = BLENDER.rest_skeleton()[0].astype(np.float32)
+    rest = rest_skeleton()[0].astype(np.float32)
     rig, fitted, half, same = (found[n].astype(float) for n in ("rig", "fitted", "half", "same_size"))
     wanted = bone_lengths(rest)
     skip = [i for i, bone in enumerate(BODY_BONES) if bone == (1, 0)]
@@ -129,4 +108,4 @@ def test_motion_capture_moves_an_avatar_of_other_build(
     assert np.ptp(ratio) < 1e-3 and 0.3 < ratio.mean() < 0.8
     sizes = [np.linalg.norm(j[:, INDEX["LKnee"]] - j[:, INDEX["LAnkle"]], axis=-1).mean() for j in (rig, same)]
     assert 0.7 < sizes[1] / sizes[0] < 1.4
-    assert BLENDER.read_passes(tmp_path / "picture.exr")["Mask"].max() > 0.9
+    assert read_passes(tmp_path / "picture.exr")["Mask"].max() > 0.9

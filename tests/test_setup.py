@@ -3,58 +3,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import threading
-import tomllib
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from neural_avatar.addon import locks
-from neural_avatar.addon.setup import build, home, machine, programs, pythons, report, runner, selftest
+from neural_avatar.addon.setup import build, home, machine, pythons, selftest
 from neural_avatar.addon.setup.job import Job
 from neural_avatar.neural_backend.interface.messages import BackendError
+from support.backend_setup import NAMES, Index, make_wheel, posix
 
 ROOT = Path(__file__).resolve().parent.parent
 AVATAR = next((ROOT / "assets").glob("*.avatar"))
-NAMES = {"torch": "2.13.0+made.here", "numpy": "99.0", "safetensors": "99.0", "pillow": "99.0", "tqdm": "99.0"}
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and scripts of POSIX")
-
-
-def make_wheel(folder: Path, name: str, version: str) -> Path:
-    """A package of nothing; torch's leads to the packages of the Python that runs the tests."""
-    info = f"{name}-{version}.dist-info"
-    files = {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    if name == "torch":
-        files["genuine_torch.pth"] = sysconfig.get_paths()["purelib"] + "\n"
-    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{info}/RECORD"])
-    path = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        for each, text in files.items():
-            wheel.writestr(each, text)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def plain_pip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip without this machine's settings, and a PATH without uv."""
-    for variable in [v for v in os.environ if v.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(variable)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_RETRIES", "1")
+pytestmark = pytest.mark.usefixtures("plain_pip")
 
 
 @pytest.fixture(scope="module")
@@ -64,54 +31,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, version in NAMES.items():
         make_wheel(folder, name, version)
     return folder
-
-
-class Index:
-    """A package index on this machine. stall: the wheel of torch never arrives whole; `stalled` tells when."""
-
-    def __init__(self, wheels: Path, stall: bool = False) -> None:
-        self.stalled, self.let_go = threading.Event(), threading.Event()
-        index = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                *_, kind, name = self.path.strip("/").split("/")
-                if kind == "files":
-                    data = (wheels / name.replace("%2B", "+")).read_bytes()
-                    self._head(len(data), "application/octet-stream")
-                    if stall and name.startswith("torch"):
-                        self.wfile.write(data[:100])
-                        index.stalled.set()
-                        index.let_go.wait(60)
-                        return
-                    self.wfile.write(data)
-                    return
-                links = "".join(
-                    f'<a href="/files/{p.name}#sha256={hashlib.sha256(p.read_bytes()).hexdigest()}">{p.name}</a>'
-                    for p in wheels.glob(f"{name}-*.whl")
-                )
-                page = f"<!DOCTYPE html><html><body>{links}</body></html>".encode()
-                self._head(len(page), "text/html")
-                self.wfile.write(page)
-
-            def _head(self, length: int, kind: str) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(length))
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/simple"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.let_go.set()
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def plan(place: Path, archive: Path | None, index: str = "", uv: str = "") -> build.Plan:
@@ -282,31 +201,6 @@ def test_no_room_is_said_before_anything_is_done(
     assert home.leftovers(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    ("said", "code"),
-    [
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "setup-no-space"),
-        ("error: Failed to write: There is not enough space on the disk. (os error 112)", "setup-no-space"),
-        ("Failed to establish a new connection: [Errno -3] Temporary failure in name resolution", "setup-no-network"),
-        ("error: Request failed\n  Caused by: dns error\n  Caused by: failed to lookup address", "setup-no-network"),
-        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))", "setup-certificate"),
-        ("[WinError 5] Access is denied: 'C:\\\\x\\\\torch\\\\lib\\\\torch_cpu.dll'", "setup-locked"),
-        ("[WinError 32] The process cannot access the file because it is being used by another", "setup-locked"),
-        ("HINT: This error might have occurred since this system does not have Long Path support", "setup-long-path"),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE", "setup-damaged"),
-        ("zipfile.BadZipFile: File is not a zip file", "setup-damaged"),
-        ("ERROR: No matching distribution found for torch<2.14,>=2.11", "setup-no-wheel"),
-        ("× No solution found when resolving dependencies:", "setup-no-wheel"),
-        ("ERROR: something quite new", "setup-failed"),
-        ("", "setup-failed"),
-    ],
-)
-def test_what_pip_and_uv_say_becomes_a_sentence(tmp_path: Path, said: str, code: str) -> None:
-    error = runner.explain(said, ["/x/python", "-m", "pip", "install"], tmp_path, "an index")
-    assert error.code == code and error.message.endswith(".") and error.details == said
-    assert "{" not in error.message
-
-
 def test_leftovers_go(ready: Path) -> None:
     assert home.sweep(ready / "nowhere") == []
     (ready / "env9" / "lib").mkdir(parents=True)
@@ -353,84 +247,6 @@ def test_archives_that_are_none(tmp_path: Path, archive: Path) -> None:
     assert build.make_plan(tmp_path, archive=archive, online=False).download_mb == 0
 
 
-@pytest.mark.parametrize(
-    ("here", "kind", "last"),
-    [
-        (machine.Machine("Linux", "x86_64"), "CPU", "cpu"),
-        (machine.Machine("Windows", "AMD64", ("RTX 4090",), 581, 8.9), "CUDA", "cu130"),
-        (machine.Machine("Windows", "AMD64", ("RTX 3060",), 531, 8.6), "CUDA", "cu126"),
-        (machine.Machine("Linux", "x86_64", ("RTX 5090",), 572, 12.0), "CUDA", "cu128"),
-        (machine.Machine("Linux", "x86_64", ("GTX 1080",), 580, 6.1), "CUDA", "cu126"),
-        (machine.Machine("Linux", "x86_64", ("GTX 780",), 470, 3.5), "CPU", "cpu"),
-        (machine.Machine("Linux", "x86_64", rocm=True), "ROCM", "rocm7.2"),
-        (machine.Machine("Darwin", "arm64"), "MPS", ""),
-        (machine.Machine("Darwin", "x86_64"), "CPU", ""),
-    ],
-)
-def test_wheels_suit_the_machine(here: machine.Machine, kind: str, last: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheels = machine.choose(here)
-    assert wheels.kind == kind and wheels.indexes[0].rpartition("/")[2] == last
-    assert wheels.reason and wheels.label
-    assert machine.choose(here, "CPU").kind == "CPU"
-    assert machine.choose(here, index="https://example.org/simple").indexes == ("https://example.org/simple",)
-    monkeypatch.setenv(machine.INDEX_VARIABLE, "https://example.org/farm")
-    assert machine.choose(here).indexes == ("https://example.org/farm",)
-
-
-def _program(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-    (folder / name).chmod(0o755)
-
-
-@posix
-def test_the_machine_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.look().gpus == ()
-    _program(tmp_path, "nvidia-smi", "echo '580.65.06, 8.9, NVIDIA L4'; echo '580.65.06, 7.0, Tesla V100, 32GB'")
-    found = machine.look()
-    assert (found.gpus, found.driver, found.capability) == (("NVIDIA L4", "Tesla V100, 32GB"), 580, 7.0)
-    _program(
-        tmp_path, "nvidia-smi", "echo 'NVIDIA-SMI has failed because it could not communicate with the driver'; exit 9"
-    )
-    assert machine.look().gpus == ()
-
-
-@posix
-def test_a_python_is_found_or_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BackendError, match=r"Python 3\.11 to 3\.13"):
-        pythons.find()
-    old = '@{"version": [3, 9, 2], "path": "/usr/bin/python3", "wide": true, "venv": true}'
-    bare = '@{"version": [3, 12, 3], "path": "/usr/bin/python3.12", "wide": true, "venv": false}'
-    _program(tmp_path, "python3", f"echo '{old}'")
-    _program(tmp_path, "python3.12", f"echo '{bare}'")
-    with pytest.raises(BackendError) as caught:
-        pythons.find()
-    assert "3.9.2" in caught.value.details and "3.12.3) lacks the modules venv" in caught.value.details
-    found = pythons.find(blender_python=sys.executable)
-    assert found.source == "Blender's own Python" and Path(found.path).exists() and not found.uv
-    _program(tmp_path, "uv", "exit 2")
-    assert pythons.find().source == "the system's Python" and pythons.find().path == "/usr/bin/python3.12"
-    (tmp_path / "python3.12").unlink()
-    assert pythons.find().brings_python
-    with pytest.raises(BackendError):
-        pythons.find(download=False)
-
-
-def test_programs_of_the_present_folder_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows starts a double-clicked blend file in its folder, and looks for programs there first."""
-    (tmp_path / "stranger").mkdir(), (tmp_path / "mine").mkdir()
-    for folder in ("stranger", "mine"):
-        (tmp_path / folder / "uv").write_text("#!/bin/sh\n")
-        (tmp_path / folder / "uv").chmod(0o755)
-    monkeypatch.chdir(tmp_path / "stranger")
-    monkeypatch.setenv("PATH", os.pathsep.join((".", "", str(tmp_path / "mine"))))
-    assert programs.find("uv") == str(tmp_path / "mine" / "uv")
-    monkeypatch.setenv("PATH", os.pathsep.join((".", "")))
-    assert programs.find("uv") == ""
-
-
 #: From the tests' own environment, or the user's.
 UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("uv")
 
@@ -439,60 +255,6 @@ UV = shutil.which("uv", path=os.path.dirname(sys.executable)) or shutil.which("u
 def test_uv_makes_the_environment_where_it_is_present(tmp_path: Path, archive: Path) -> None:
     assert make(plan(tmp_path, archive, uv=UV), AVATAR).startswith("Ready")
     assert "uv = " in (tmp_path / home.current(tmp_path).folder / "pyvenv.cfg").read_text()
-
-
-def test_the_plan_says_what_is_asked(tmp_path: Path) -> None:
-    base = pythons.Base("", "3.12", "uv", "/usr/bin/uv")
-    wheels = machine.choose(machine.Machine("Linux", "x86_64", ("RTX 4090",), 580, 8.9))
-    said = " ".join(build.Plan(tmp_path, base, wheels).sentences())
-    for part in ("RTX 4090", "3.3 GB", machine.TORCH_INDEX, str(tmp_path), "uv downloads it", "7.2 GB"):
-        assert part in said
-    assert "nothing is downloaded" in " ".join(build.Plan(tmp_path, base, wheels, tmp_path).sentences())
-
-
-def test_packages_are_those_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = {*project["dependencies"], *project["optional-dependencies"]["backend"]}
-    assert {machine.TORCH, *machine.REQUIREMENTS} == wanted
-
-
-def test_the_report_tells_all_but_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "jane"))
-    log = tmp_path / "setup.log"
-    log.write_text(
-        f"index https://jane:hunter2@example.org/simple\n{tmp_path / 'jane'}/blender/env1\nAPI_TOKEN=abc123 end\n"
-    )
-    text = report.compose({"Blender": "4.2.0", "Error": "a sentence"}, {"Set-up": log, "None": tmp_path / "no.log"})
-    for part in ("Blender: 4.2.0", "Error: a sentence", "System: ", "https://***@example.org/simple", "API_TOKEN=***"):
-        assert part in text
-    for secret in ("hunter2", "abc123", str(tmp_path / "jane")):
-        assert secret not in text
-
-
-def test_a_lock_is_held_once_and_given_back(tmp_path: Path) -> None:
-    held = locks.take(tmp_path / "new" / "a.lock")
-    assert held is not None and locks.take(tmp_path / "new" / "a.lock") is None
-    held.close()
-    again = locks.take(tmp_path / "new" / "a.lock")
-    assert again is not None
-    again.close()
-
-
-@pytest.fixture
-def slow_job(tmp_path: Path) -> Iterator[tuple[Job, threading.Event]]:
-    go = threading.Event()
-    job = Job("Work", lambda job: go.wait(20) and 1 / 0, tmp_path / "log")
-    yield job, go
-    go.set()
-
-
-def test_a_fault_of_ours_is_an_error_too(slow_job: tuple[Job, threading.Event]) -> None:
-    job, go = slow_job
-    assert not job.wait(0)
-    go.set()
-    assert job.wait(20)
-    assert job.error.code == "setup-failed" and "ZeroDivisionError" in job.error.message
-    assert "Traceback" in job.tail()
 
 
 @posix
