@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tables import FIGURES, figures_table, markdown, meanings, strip, write_frames
+from run_tables import FIGURES, figures_table, markdown, meanings, strip, unknowable, write_frames
 from training_runs import Run, Runner, Test, add_options, budget
 
 METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
@@ -129,7 +129,7 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
                       figures_table({NEAR: [near["all"]]}, {})]  # fmt: skip
         parts += [aim(results[key]["all"]), f"On the way ({key[0]:g} minutes), by the preview's three views, of which "
                   "the first is trained on:", table]  # fmt: skip
-    words = meanings(groups.values(), options.device)
+    words = meanings(groups.values(), options.device) + unknowable(options.results)
     parts += [f"## How to read it\n\n{words}\n- [Every frame]({options.name}_frames.csv).",
               f"![truth and renders]({options.name}.jpg)"]  # fmt: skip
     return "\n\n".join(parts) + "\n"

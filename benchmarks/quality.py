@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tables import Means, figures_table, mean, meanings, off, strip, write_frames
+from run_tables import Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
 from training_runs import SEEDS, Run, Runner, Test, add_options
 
 #: The same for every method. Pictures of this size have the footage's own resolution, so there is nothing to refine.
@@ -193,7 +193,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
         figures_table(shown, {"seeds": lambda title: str(len(shown[title])), "lr": rate}),
         f"## Goals\n\n{goals(groups)}",
         f"## How to read it\n\n{meanings(groups.values())}\n- Learning rates: the best SSIM in the box of "
-        f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv).",
+        f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv)."
+        + unknowable(options.results),
         f"![truth, {', '.join(shown)}](quality.jpg)",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

@@ -88,6 +88,13 @@ def meanings(groups: Iterable[Sequence[Means]], device: str = "cpu") -> str:
     return "\n".join(lines)
 
 
+def unknowable(results: Path) -> str:
+    """A line on what the unseen dance keeps from every method, where that was measured; '' where it was not."""
+    if not (results / "trunk.md").exists():
+        return ""
+    return "\n- The unseen dance arches the back as nothing trained on does, and no joint tells: [trunk.md](trunk.md)."
+
+
 def write_frames(path: Path, columns: Sequence[str], tables: Iterable[tuple[Sequence[object], Path]]) -> None:
     """Join the tables of frames into one. columns: heads of what tells the tables apart; tables: those values, and the
     file."""
