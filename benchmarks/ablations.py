@@ -139,7 +139,10 @@ def table(groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Me
 
 
 def page(
-    options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Means]]
+    options: argparse.Namespace,
+    groups: Mapping[str, Sequence[Means]],
+    rough: Mapping[str, Sequence[Means]],
+    machines: Sequence[str],
 ) -> str:
     """The page of results."""
     missing = [VARIANTS[name].title for name in VARIANTS if name not in groups]
@@ -153,7 +156,8 @@ def page(
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         table(groups, rough),
         "Poses disturbed: judged with hands, face and feet misplaced by a pose model's usual error, each lost in one "
-        f"picture of ten.\n\n{meanings(groups.values())}\n- [Every frame of every run](ablations_frames.csv).",
+        f"picture of ten.\n\n{meanings(groups.values(), machines)}\n"
+        "- [Every frame of every run](ablations_frames.csv).",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -182,7 +186,7 @@ def main() -> None:
              for name in VARIANTS} for test in ("", DISTURBED)]  # fmt: skip
     groups, rough = ({name: group for name, group in one.items() if group} for one in both)
     if DEFAULT in groups:
-        text = page(options, groups, rough)
+        text = page(options, groups, rough, runner.machines(done.values()))
         (options.results / "ablations.md").write_text(text, "utf-8")
         report = {f"{name} seed {seed}{' ' * bool(test)}{test}": figures["all"] for (name, seed), run in done.items()
                   for test in ("", DISTURBED) if (figures := runner.figures(run, test))}  # fmt: skip

@@ -4,8 +4,8 @@
 
     python benchmarks/budgets.py DATASET                                     # textured until it beats direct
     python benchmarks/budgets.py DATASET --name long_run --methods textured-proxy --minutes 240 --threads 2 --jobs 1
-    python benchmarks/budgets.py DATASET_512 --name gpu --methods textured-proxy direct --size 512 --minutes 8 \
-        --device cuda                                                        # minutes of the clock, one run at a time
+    python benchmarks/budgets.py DATASET_512 --name gpu --methods textured-proxy direct --size 512 --skips --minutes 8 \
+        --device cuda --jobs 1                                               # minutes of the clock, one run at a time
 
 A learning rate that falls to the end belongs to its budget, so a run that is stopped early, or drawn out, is no fair
 measure of another time: every figure here is of a run of its own, with the whole schedule in that many CPU minutes.
@@ -22,14 +22,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from run_tables import FIGURES, figures_table, markdown, meanings, strip, unknowable, write_frames
-from training_runs import Run, Runner, Test, add_options, budget
+from run_tables import FIGURES, PACKAGE, figures_table, markdown, meanings, strip, unknowable, write_frames
+from training_runs import Run, Runner, Test, add_options
 
 METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
 #: What the long run is to reach.
@@ -43,7 +43,8 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
     """Every run, by minutes and method, the shortest first."""
     rates = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
     tests = {"": Test(options.dataset)}
-    if len(options.methods) == 1 and NEAR in splits(options.dataset):
+    reader = importlib.import_module(f"{PACKAGE}.training.dataset")
+    if len(options.methods) == 1 and NEAR in reader.read_dataset(options.dataset).split:
         tests[NEAR] = Test(options.dataset, ("--cameras", "heldout", "--split", NEAR))
     runs = {}
     for minutes in sorted(options.minutes):
@@ -56,10 +57,9 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
     return runs
 
 
-def splits(dataset: Path) -> set[str]:
-    """The dataset's splits."""
-    with np.load(dataset / "joints.npz", allow_pickle=False) as data:
-        return {str(name) for name in np.unique(data["split"])}
+def budget(minutes: float, device: str) -> tuple[str, str]:
+    """Options of `train` for a budget: CPU time, which others don't shorten; where a GPU computes, the clock's."""
+    return ("--cpu-minutes" if device == "cpu" else "--minutes"), f"{minutes:g}"
 
 
 def lead(results: Mapping[Key, Mapping[str, Any]], minutes: float, methods: Sequence[str]) -> float | None:
@@ -129,7 +129,7 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
                       figures_table({NEAR: [near["all"]]}, {})]  # fmt: skip
         parts += [aim(results[key]["all"]), f"On the way ({key[0]:g} minutes), by the preview's three views, of which "
                   "the first is trained on:", table]  # fmt: skip
-    words = meanings(groups.values(), options.device) + unknowable(options.results)
+    words = meanings(groups.values(), runner.machines(runs.values())) + unknowable(options.results)
     parts += [f"## How to read it\n\n{words}\n- [Every frame]({options.name}_frames.csv).",
               f"![truth and renders]({options.name}.jpg)"]  # fmt: skip
     return "\n\n".join(parts) + "\n"

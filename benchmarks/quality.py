@@ -168,7 +168,8 @@ def goals(groups: Mapping[str, Sequence[Means]]) -> str:
     return "\n".join(lines)
 
 
-def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rates: Mapping[str, float]) -> str:
+def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rates: Mapping[str, float],
+         machines: Sequence[str]) -> str:  # fmt: skip
     """The page of results."""
     titles = {METHODS[name].title: name for name in groups}
 
@@ -192,7 +193,7 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         figures_table(shown, {"seeds": lambda title: str(len(shown[title])), "lr": rate}),
         f"## Goals\n\n{goals(groups)}",
-        f"## How to read it\n\n{meanings(groups.values())}\n- Learning rates: the best SSIM in the box of "
+        f"## How to read it\n\n{meanings(groups.values(), machines)}\n- Learning rates: the best SSIM in the box of "
         f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv)."
         + unknowable(options.results),
         f"![truth, {', '.join(shown)}](quality.jpg)",
@@ -246,7 +247,7 @@ def write(options: argparse.Namespace, runner: Runner, runs: Mapping[tuple[str, 
     if not groups:
         print("Nothing is finished yet.")
         return
-    text = page(options, groups, rates)
+    text = page(options, groups, rates, runner.machines(runs.values()))
     (options.results / "quality.md").write_text(text, "utf-8")
     report = {"minutes": options.minutes, "size": options.size, "rates": rates,
               "results": {f"{name} seed {seed}": r["all"] for (name, seed), r in results.items()}}  # fmt: skip

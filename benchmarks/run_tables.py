@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import os
-import platform
 import runpy
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,23 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from training_runs import ROOT
 
 PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
 FIGURES: Mapping[str, Any] = importlib.import_module(f"{PACKAGE}.training.figures").FIGURES
 #: What `evaluate` says of a run: means by name.
 Means = Mapping[str, float | None]
-
-
-def machine(device: str) -> str:
-    """What the minutes were spent on, for figures that depend on it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    gpu = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
-    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def measured(groups: Iterable[Sequence[Means]]) -> list[str]:
@@ -77,22 +64,22 @@ def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Call
     return markdown(["", *more, *(FIGURES[name].title for name in names)], rows)
 
 
-def meanings(groups: Iterable[Sequence[Means]], device: str = "cpu") -> str:
-    """How to read the columns, what could not be measured, and on which machine and device it was."""
+def meanings(groups: Iterable[Sequence[Means]], machines: Iterable[str]) -> str:
+    """How to read the columns, what could not be measured, and on which machines it was."""
     names = measured(groups)
     lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in names]
     absent = [FIGURES[name].title for name in FIGURES if name not in names]
     if absent:
         lines.append(f"- Not measured, because a package or weights were missing: {', '.join(absent)}.")
-    lines.append(f"- Trained on {machine(device)}.")
+    lines.append(f"- Trained on {'; and on '.join(machines)}.")
     return "\n".join(lines)
 
 
 def unknowable(results: Path) -> str:
-    """A line on what the unseen dance keeps from every method, where that was measured; '' where it was not."""
+    """A line on what the unseen dance does not tell a method, where that was measured; '' where it was not."""
     if not (results / "trunk.md").exists():
         return ""
-    return "\n- The unseen dance arches the back as nothing trained on does, and no joint tells: [trunk.md](trunk.md)."
+    return "\n- The unseen dance arches the back as nothing trained on does; no joint tells how: [trunk.md](trunk.md)."
 
 
 def write_frames(path: Path, columns: Sequence[str], tables: Iterable[tuple[Sequence[object], Path]]) -> None:

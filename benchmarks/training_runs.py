@@ -2,8 +2,9 @@
 """Runs that the benchmarks of training share: kept, resumed, several side by side.
 
 A run is `neural-avatar train` and `evaluate` in processes of their own, each on its own threads, exactly as a user
-calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, its figures (NAME.json), those of every
-frame (NAME.csv) and pictures. What is finished is not done again; what was interrupted resumes.
+calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, the machine whose minutes it took
+(NAME.machine), its figures (NAME.json), those of every frame (NAME.csv) and pictures. What is finished is not done
+again; what was interrupted resumes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seeds of a benchmark whose spread is told.
@@ -48,7 +52,7 @@ class Run:
 @dataclass
 class Runner:
     """Does runs, ``jobs`` side by side, in the folder ``work``. failed: a sentence for each run that failed.
-    device: where runs compute; their budgets belong to it (see :func:`budget`).
+    device: where runs compute, as `train --device`.
 
     A failure stops nothing else. Ctrl-C, or a polite kill, is passed on to the runs, which then write a checkpoint.
     """
@@ -73,6 +77,11 @@ class Runner:
         self._check(run)
         loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
         return loaded
+
+    def machines(self, runs: Iterable[Run]) -> list[str]:
+        """What runs were trained on, each machine once: a resumed benchmark may have had several."""
+        files = (self.path(run, ".machine") for run in runs)
+        return sorted({file.read_text("utf-8").strip() for file in files if file.exists()})
 
     def do(self, runs: Iterable[Run]) -> None:
         """Do all of the runs that are not finished yet."""
@@ -110,6 +119,7 @@ class Runner:
         if not avatar.exists():  # it is written last of all, and renamed
             threads = ("--threads", str(self.threads))
             self._command(run, "train", run.data, "-o", avatar, *run.options, *threads, *device)
+            self.path(run, ".machine").write_text(machine(self.device) + "\n", "utf-8")
         for name, test in run.tests.items():
             result = self.path(run, ".json", name)
             if not result.exists():
@@ -154,14 +164,18 @@ class Runner:
             raise RunFailed(f"`neural-avatar {words[0]}` ended with {code}; see {log}")
 
 
-def budget(minutes: float, device: str) -> tuple[str, str]:
-    """Options of `train` for a budget: CPU time, which other programs don't shorten; the clock's where a GPU computes,
-    whose time nobody else counts."""
-    return ("--cpu-minutes" if device == "cpu" else "--minutes"), f"{minutes:g}"
-
-
 class RunFailed(Exception):
     """A command of a run ended with an error."""
+
+
+def machine(device: str) -> str:
+    """What minutes are spent on here, for figures that depend on it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    gpu = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
+    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def told(run: Run, figures: Mapping[str, Any]) -> str:

@@ -60,7 +60,8 @@ def verdict(groups: Mapping[str, Sequence[Means]]) -> str:
     return f"{reached}: {leads['ssim_box']:+.4f} SSIM and {leads['psnr_box']:+.2f} dB in the box against from scratch"
 
 
-def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence[Means]]]) -> str:
+def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence[Means]]],
+         machines: Sequence[str]) -> str:  # fmt: skip
     """The page of results. groups: by test, then by way."""
     parts = [
         f"# Transfer from {options.avatar.name} to {options.dataset.name}",
@@ -74,7 +75,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence
             parts += [f"## {title.capitalize()}", f"The aim, equal or better in a tenth of the time, is "
                       f"{verdict(groups[name])}.", figures_table(some, {})]  # fmt: skip
     parts += [
-        f"## How to read it\n\n{meanings(groups[''].values())}\n- [Every frame](transfer_frames.csv), unseen motion.",
+        f"## How to read it\n\n{meanings(groups[''].values(), machines)}\n"
+        "- [Every frame](transfer_frames.csv), unseen motion.",
         "![truth and each way](transfer.jpg)",
     ]
     return "\n\n".join(parts) + "\n"
@@ -100,7 +102,7 @@ def main() -> None:
         groups = {test: {way: group for way in WAYS if (group := [
             figures["all"] for (own, _), run in done.items() if own == way and (figures := runner.figures(run, test))
         ])} for test in TESTS}  # fmt: skip
-        text = page(options, groups)
+        text = page(options, groups, runner.machines(done.values()))
         (options.results / "transfer.md").write_text(text, "utf-8")
         report = {f"{way} seed {seed}": {title: figures["all"] for test, (title, _) in TESTS.items()
                                          if (figures := runner.figures(run, test))}

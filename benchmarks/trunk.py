@@ -4,7 +4,7 @@
 
     python benchmarks/trunk.py DATASET
 
-BODY_25 has no joint between MidHip and Neck, so that no method can know how a back is arched. Here it is measured:
+BODY_25 has no joint between MidHip and Neck, so that nothing says directly how a back is arched. Here it is measured:
 planes across the line are cut with the masks of all cameras (the visual hull), and the middle of what remains around
 the line is taken. DATASET needs calibrated cameras all around. Writes results/trunk.md and trunk.json.
 """
@@ -14,17 +14,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import runpy
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from run_tables import markdown
+from run_tables import PACKAGE, markdown
+from training_runs import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
 #: Heights of the planes, as shares of the way from the hips to the neck, and half their width in trunk lengths.
 HEIGHTS, HALF = (0.4, 0.5, 0.6), 0.5
 #: Side of a plane's grid.
@@ -98,9 +96,10 @@ def main() -> None:
         f"# The middle of the trunk on {options.dataset.resolve().name}\n\nHow far it lies from the straight line "
         "between hips and neck, which is all that BODY_25 says of a back: mean ± deviation over a film's rows, by the "
         f"visual hull of {len(dataset.cameras)} cameras.\n\n{table}\n\nWhere a film differs here from all that were "
-        "trained on, every method draws the trunk beside its place, whatever time it is given: nothing in its input "
-        "tells the two apart.\n"
+        "trained on, a network can only guess where the trunk is: no joint tells it directly, and what others may tell "
+        "of it no training film shows.\n"
     )
+    options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "trunk.md").write_text(text, "utf-8")
     (options.results / "trunk.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(text)

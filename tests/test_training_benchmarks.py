@@ -60,7 +60,11 @@ def test_a_table_is_written_from_what_is_finished_and_nothing_is_done_twice(
     assert "Not there yet: textured-proxy: 3 of 3 runs;" in page
     frames = (tmp_path / "quality_frames.csv").read_text("utf-8").splitlines()
     assert len(frames) == 41 and frames[0].startswith("method,seed,row,camera,") and frames[1].startswith("direct,0,")
+    machine = tmp_path / "work" / "final_direct_seed0.machine"
+    assert f"- Trained on {machine.read_text('utf-8').strip()}." in page
+    machine.write_text("an abacus\n", "utf-8")  # trained there, resumed here
     again = run(*program, *small, "--rates", rates)
+    assert "- Trained on an abacus." in again
     assert "final_direct_seed0:" not in again and "| direct (the paper's, no skips) |" in again
     said = run(*program, *small, "--rates", rates, "--minutes", "0.2", code=1)
     assert "was begun with other options" in said
