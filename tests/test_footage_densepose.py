@@ -33,6 +33,8 @@ def test_densepose_pictures_are_read(tmp_path: Path) -> None:
     assert full.labels.sum() == 7 * 600 and full.uv.shape == (2, 60, 80)
     cv2.imwrite(str(tmp_path / "frame_0005_IUV.png"), np.full((60, 80, 3), 99, np.uint8))
     refusal(lambda: list(read_densepose(tmp_path)), "frame_0005_IUV.png", "IUV")
+    (tmp_path / "frame_0005_IUV.png").write_bytes(b"")
+    refusal(lambda: list(read_densepose(tmp_path)), "frame_0005_IUV.png", "no colour picture")
 
 
 class DensePoseChartResult:
@@ -127,6 +129,9 @@ def test_densepose_dump_of_odd_numbers_is_one_sentence(dump: Callable[..., Path]
         with_result(labels, uv * torch.nan),
         with_result(labels, uv.clone().requires_grad_()),
         with_result(torch.ones(1, 1).expand(1 << 20, 1 << 20), torch.ones(1, 1, 1).expand(2, 1 << 20, 1 << 20)),
+        with_result(labels, torch.ones(1, 1, 1, dtype=torch.float64).expand(2, 1 << 22, 1 << 22)),
+        entry(pred_boxes_XYXY=torch.ones(1, 1).expand(1, 1 << 44)),
+        entry(scores=torch.ones(1).expand(1 << 44)),
         entry(pred_boxes_XYXY=torch.tensor([[torch.inf, 0, 3, 4]])),
         entry(pred_densepose=7),
         {"scores": 7},

@@ -30,6 +30,7 @@ from neural_avatar.training.checkpoint import read_checkpoint, unnest
 from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.schedule import FINE_TUNING, WARM_UP
+from neural_avatar.training.trainer import TEXTURE_RATE
 
 #: A run of a few seconds: small pictures, hardly any proxy fitting.
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2",
@@ -97,11 +98,28 @@ def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
     other = other_avatar(tmp_path / "other.avatar", method=method, size=(96, 64), texture_size=16, **order)
     path = tmp_path / "own.avatar"
     said = run(root, "train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--method", method,
-               "--lr", "0.03")  # fmt: skip
-    assert method == "direct" or "texels were seen" in said
+               "--lr", "0.03", *(["--view-order", 1] if order else []))  # fmt: skip
+    words = "texels were seen" if order else "Without effect on method direct: --texture-size, --proxy-steps."
+    assert words in said and ("Without effect" in said) == (method == "direct")
     before, after = load_avatar(other).state_dict(), weights(path)
     moved = max(float((after[n] - before[n]).abs().max()) for n in after if n.startswith("generator."))
     assert moved == pytest.approx(0.03 * share / WARM_UP, rel=0.02)  # Adam's first step is the rate itself
+    if method == "textured-proxy":  # the view's textures are textures, and learn at their rate
+        harmonics = float(after["view_textures"].abs().max())
+        assert harmonics == pytest.approx(0.03 * TEXTURE_RATE / WARM_UP, rel=0.02)
+
+
+def test_a_network_that_points_beyond_its_charts_averages_sound_textures(root: Path, few: Path, tmp_path: Path) -> None:
+    other = other_avatar(tmp_path / "other.avatar")
+    avatar = load_avatar(other)
+    assert avatar.generator is not None
+    with torch.no_grad():  # as far as a residual reaches, to one side or the other from pixel to pixel
+        avatar.generator.decoders[1].out.weight.normal_(0, 3)
+    save_avatar(other, avatar)
+    path = tmp_path / "own.avatar"
+    run(root, "train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
+    textures = weights(path)["textures"]
+    assert textures.min() > -1e-3 and textures.max() < 1 + 1e-3
 
 
 def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
@@ -109,6 +127,7 @@ def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
 ) -> None:
     proxied = other_avatar(tmp_path / "proxied.avatar")
     bare = other_avatar(tmp_path / "bare.avatar", network=replace(NARROW, skips=False))
+    weighted = other_avatar(tmp_path / "weighted.avatar", confidence_weighted=True)
     strange = other_avatar(tmp_path / "strange.avatar")
     data = strange.read_bytes()
     assert data.count(b"MidHip") == 1
@@ -120,6 +139,8 @@ def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
         (proxied, ("--method", "static"), "leave --init-from out"),
         (proxied, ("--wide",), "of another build than --wide asks for"),
         (proxied, ("--no-skips",), "of another build than --no-skips asks for"),
+        (proxied, ("--confidence-weighted",), "leave --confidence-weighted out"),
+        (weighted, (), "give --confidence-weighted"),
         (strange, (), "made for another skeleton"),
         (tmp_path / "torn.avatar", (), "is cut off"),
         (few / "cameras.json", (), "is not an avatar file"),

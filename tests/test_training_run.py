@@ -337,6 +337,8 @@ def test_bad_options_are_told_in_a_sentence(root: Path, footage: Path, tmp_path:
     for options, words in (
         (("--size", "100"), "multiple of 32"),
         (("--steps", "5", "--minutes", "1"), "one budget"),
+        (("--clip", "0"), "--clip must be more than 0"),
+        (("--weight-mask", "-1"), "--weight-mask must be at least 0"),
         (("--init-from", tmp_path / "none.avatar", "--steps", "1"), "none.avatar"),
         (("--image-loss", "vgg", "--vgg-weights", tmp_path / "none.pth", "--steps", "1"), "none.pth"),
     ):

@@ -13,6 +13,19 @@ from typing import Any
 from ..neural_backend.interface.avatar_header import METHODS
 from ..neural_backend.interface.messages import BackendError
 
+#: Options that mean nothing to a method; `static` learns nothing at all.
+_TEXTURES = ("texture_size", "unseen", "weight_smooth", "weight_view")
+_LEARNING = (
+    "skips", "wide", "minutes", "cpu_minutes", "steps", "batch", "lr", "pretrain", "image_loss", "vgg_weights",
+    "weight_image", "weight_mask", "weight_smooth", "weight_view", "weight_coordinates", "zoom", "shift", "rotation",
+    "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
+)  # fmt: skip
+_IDLE: dict[str, tuple[str, ...]] = {
+    "textured-proxy": (), "textured": ("weight_coordinates",), "static": _LEARNING,
+    "direct-proxy": (*_TEXTURES, "weight_coordinates", "pretrain"),
+    **dict.fromkeys(("direct", "v2v"), (*_TEXTURES, "weight_coordinates", "pretrain", "proxy_steps", "hair", "init")),
+}  # fmt: skip
+
 #: Weights of the discriminators' losses where the method is v2v, in pix2pixHD's and vid2vid's proportion.
 V2V_ADVERSARIAL, V2V_FEATURES = 0.1, 1.0
 
@@ -51,7 +64,7 @@ class TrainConfig:
     view_order: int = _option(
         0, "order, up to 2, of the spherical harmonics by which the textures' colour changes with the direction of view"
     )
-    minutes: float = _option(0.0, "stop after this many minutes of wall-clock time", run=True)
+    minutes: float = _option(0.0, "stop after this many minutes by the clock, counted from the start", run=True)
     cpu_minutes: float = _option(
         0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
     )
@@ -87,7 +100,7 @@ class TrainConfig:
     init_from: str = _option(
         "",
         "take the network of this avatar, of the same method; textures are averaged anew and learn at the full "
-        "rate, the network at a third of it",
+        "rate, the network at a third of it (one that holds the colours itself, as direct's, at the full rate)",
     )
     cameras: tuple[str, ...] = _option(("train",), "cameras to train on: train, all, or names")
     image_loss: str = _option(
@@ -160,7 +173,9 @@ class TrainConfig:
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
         _require(self.jitter >= 0 and 0 <= self.dropout < 1, "--jitter must be at least 0, --dropout in 0..1, below 1")
-        _require(self.weight_temporal >= 0, "--weight-temporal must be at least 0")
+        for name in ("image", "mask", "smooth", "view", "coordinates", "temporal"):
+            _require(getattr(self, f"weight_{name}") >= 0, f"--weight-{name} must be at least 0")
+        _require(self.clip > 0, "--clip must be more than 0")
         extras = self.adversarial or self.features or self.weight_temporal
         _require(self.method != "static" or not extras, "--method static has no network that these losses could train")
         _require(0 <= self.refine <= 1, "--refine must lie in 0..1")
@@ -180,6 +195,14 @@ class TrainConfig:
             f"--init densepose needs --method textured: the charts of {self.method} are the proxy's, or it has none",
         )
         _require(dense == bool(self.densepose), "--init densepose and --densepose PATH need each other")
+
+    @property
+    def idle(self) -> list[str]:
+        """Options that were given and change nothing, as they are written: a method has no use for them."""
+        names = [*_IDLE[self.method], *(["vgg_weights"] if self.image_loss in ("fallback", "vgg-random") else [])]
+        names += ["pretrain"] if self.method == "textured-proxy" and self.residual else []
+        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+        return [f"--{_flag(f.name)}" for f in fields(self) if f.name in given and f.name in names]
 
     @property
     def textured(self) -> bool:

@@ -37,9 +37,11 @@ FIGURES = {
     "ssim": Figure("SSIM", 4, "more", "Structural similarity over the whole frame: 1 where every small window agrees."),
     "ssim_box": Figure("SSIM box", 4, "more", "The same in the person's box; frames are sorted by it."),
     "mask_iou": Figure("mask IoU", 4, "more", "The area that both outlines share, of the area that either covers."),
-    "ms_ssim_box": Figure(
-        "MS-SSIM box", 4, "more", "Structural similarity at several scales at once, in the box: it forgives fine noise."
+    "ms_ssim": Figure(
+        "MS-SSIM", 4, "more", "Structural similarity at several scales at once, over the whole frame: it forgives fine "
+        "noise.",
     ),
+    "ms_ssim_box": Figure("MS-SSIM box", 4, "more", "The same in the person's box."),
     "flip_box": Figure(
         "FLIP box", 4, "less", "The difference that an eye would see when both pictures are flipped, in the box."
     ),

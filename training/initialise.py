@@ -84,6 +84,13 @@ def _other(config: TrainConfig) -> Avatar:
                 "init-from", f"{path} has a network of another build than {option} asks for; leave {option} out to "
                 "take it as it is.",
             )  # fmt: skip
+    if config.confidence_weighted != other.config.confidence_weighted:
+        drawn, rest = ("weaker", "give") if other.config.confidence_weighted else ("alike", "leave")
+        raise BackendError(
+            "init-from",
+            f"{path} learned from bones that were drawn {drawn} where a pose model was unsure, and would misread this "
+            f"run's; {rest} --confidence-weighted{' too' if rest == 'give' else ' out'}.",
+        )
     return other
 
 

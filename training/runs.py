@@ -54,7 +54,7 @@ def train(
 
     Raises BackendError with a sentence for everything that the user can mend.
     """
-    folder, labels = run_folder(output), labels or Labels()
+    began, folder, labels = time.monotonic(), run_folder(output), labels or Labels()
     with Interrupt() as interrupt, enough_memory():
         with parallel.joined(config.device, config.batch) as device:
             main, reporter = parallel.is_main(), Reporter(parallel.is_main())
@@ -63,7 +63,7 @@ def train(
                     raise BackendError(
                         "train-output", f"{output} is a folder; name a file with -o, {output}.avatar for example."
                     )
-            run = _prepare(paths, folder, config, restart, device, reporter, interrupt)
+            run = _prepare(paths, folder, config, restart, device, reporter, interrupt, began)
             with closing(run.source):
                 trainer = run.trainer
                 if trainer.state.finished and trainer.progress >= 1 and _exists(output):
@@ -72,6 +72,8 @@ def train(
                     )
                     return 0
                 done = config.method == "static" or _loop(run, reporter, interrupt)
+                if done and config.method != "static" and not trainer.state.step:
+                    reporter.say("The budget was spent before the first step, so nothing has been learned: give more.")
                 with parallel.agreed():
                     if main and not done:
                         trainer.save()
@@ -104,7 +106,7 @@ class _Run:
 
 def _prepare(
     paths: Sequence[Path], folder: Path, config: TrainConfig, restart: bool, device: torch.device, reporter: Reporter,
-    interrupt: Interrupt,
+    interrupt: Interrupt, began: float,
 ) -> _Run:  # fmt: skip
     """Footage, avatar and trainer, in all processes of the run alike; from the checkpoint where there is one."""
     if config.threads:
@@ -123,6 +125,8 @@ def _prepare(
         begun = str(checkpoint.state["facts"]["image_loss"]) if checkpoint is not None else ""
         image_loss, loss_name = make_image_loss(config, begun)
         reporter.say(f"Image loss: {loss_name}.")
+        if config.idle:
+            reporter.say(f"Without effect on method {config.method}: {', '.join(config.idle)}.")
         avatar, shots, facts = _begin(config, datasets, checkpoint, folder, device, reporter, interrupt)
         augmentation, errors = (
             Augmentation(config.zoom, config.shift, config.rotation),
@@ -132,12 +136,12 @@ def _prepare(
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
         source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part)
         lessons = make_lessons(config, avatar, source, reporter.say)
-        trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), lessons)
+        trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), lessons, began)
         trainer.facts = {**facts, **lessons.about, "image_loss": loss_name}
         if checkpoint is not None:
             trainer.restore(checkpoint)
             reporter.say(f"Resuming at step {trainer.state.step}.")
-        elif parallel.is_main():
+        if parallel.is_main():  # also of a run that goes on: its budget may be larger now
             (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
         preview = Preview(folder, preview_shots(avatar, datasets, shots), reporter)
     options = {key: value for key, value in config.as_dict().items() if key not in _OWN}

@@ -43,12 +43,12 @@ class Budget:
 
 
 class Stopwatch:
-    """Seconds since a run began, across resumes. CPU time counts from the start of this process, so that nothing is
-    free."""
+    """Seconds since a run began, across resumes: of the wall clock since ``began`` (time.monotonic), or of CPU time
+    since the start of this process. Fitting the proxy and averaging textures count, so that nothing is free."""
 
-    def __init__(self, kind: str, carried: float = 0.0) -> None:
+    def __init__(self, kind: str, began: float, carried: float = 0.0) -> None:
         self._now = time.process_time if kind == "cpu-minutes" else time.monotonic
-        self._start = 0.0 if kind == "cpu-minutes" else time.monotonic()
+        self._start = 0.0 if kind == "cpu-minutes" else began
         self._carried = carried
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Board:
-    """Writes curves and pictures into FOLDER/tensorboard; does nothing where TensorBoard is not installed.
+    """Writes curves into FOLDER/tensorboard; does nothing where TensorBoard is not installed.
 
     step: where the run goes on; what an interrupted run wrote beyond it is not shown.
     """

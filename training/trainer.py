@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from .schedule import Budget, Stopwatch, learning_rate, network_rate
 
 #: Textures learn this much faster than the network.
 TEXTURE_RATE = 2.0
+#: Parameters that are textures.
+TEXTURES = ("textures", "view_textures")
 #: What names of the light's parameters begin with in a checkpoint.
 LIGHT = "light"
 #: Rollbacks after which a run gives up.
@@ -55,6 +58,7 @@ class Trainer:
     """Owns the avatar's optimisation: weights, their running mean, Adam's moments, and the state of the run.
 
     facts: plain data on how the avatar was made, kept with the checkpoints and put into the avatar's provenance.
+    began: when the run did, by time.monotonic; now where it is not given.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Trainer:
         folder: Path,
         fingerprint: str,
         lessons: Lessons | None = None,
+        began: float | None = None,
     ) -> None:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
@@ -77,8 +82,8 @@ class Trainer:
             config.precision == "auto" and bfloat16_pays(self._device)
         )
         lay_out(avatar.generator, self._device)
-        textures = [p for n, p in avatar.named_parameters() if n == "textures"]
-        network = [p for n, p in avatar.named_parameters() if n != "textures"]
+        textures = [p for n, p in avatar.named_parameters() if n in TEXTURES]
+        network = [p for n, p in avatar.named_parameters() if n not in TEXTURES]
         self.light = LightGains(source.shots).to(self._device) if config.light_gain else None
         self.adversary = make_adversary(config, avatar)
         self._objective = Objective(config, avatar, image_loss, self.light, self.adversary)
@@ -89,7 +94,8 @@ class Trainer:
             [g for g in groups if g["params"]], lr=config.lr, fused=self._device.type != "mps"
         )
         self._mean = {n: p.detach().clone() for n, p in avatar.named_parameters()}
-        self._watch = Stopwatch(self.budget.kind)
+        self._began = time.monotonic() if began is None else began
+        self._watch = Stopwatch(self.budget.kind, self._began)
         self._elapsed = self._watch.elapsed
 
     def goes_on(self, asked: bool = False) -> bool:
@@ -251,7 +257,7 @@ class Trainer:
         self._take(checkpoint)
         self.state = RunState(**checkpoint.state["run"])
         self.facts = dict(checkpoint.state["facts"])
-        self._watch = Stopwatch(self.budget.kind, self.state.elapsed)
+        self._watch = Stopwatch(self.budget.kind, self._began, self.state.elapsed)
         self._elapsed = self._watch.elapsed
 
     def _take(self, checkpoint: Checkpoint) -> None:

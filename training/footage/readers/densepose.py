@@ -74,7 +74,8 @@ def _pictures(folder: Path) -> Iterator[tuple[int, Surface]]:
         raise BackendError(CODE, f"{folder} holds no numbered PNG pictures; {_REMEDY}.")
     for n, file in numbered:
         # OpenCV keeps the order in which DensePose itself writes: part, u, v.
-        picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        data = np.fromfile(file, np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
         if picture is None or picture.ndim != 3 or picture.shape[2] < 3 or picture.dtype != np.uint8:
             raise BackendError(CODE, f"{file} is no colour picture of 8 bits; {_REMEDY}.")
         iuv = picture[..., :3] if picture[..., 0].max() <= 24 else picture[..., 2::-1]
@@ -126,16 +127,25 @@ def _dump(path: Path) -> Iterator[tuple[int, Surface]]:
 
 
 def _person(entry: dict[str, Any]) -> Surface | None:
-    """The map of the person found best; None where nobody was found."""
-    if not len(entry["pred_densepose"]):
+    """The map of the person found best; None where nobody was found.
+
+    Shapes are looked at before numbers: one number, repeated, is a tensor of any size until somebody copies it.
+    """
+    people, boxes = entry["pred_densepose"], entry["pred_boxes_XYXY"]
+    if not isinstance(people, list):
+        raise TypeError(f"a {type(people).__name__} of people")
+    if not people:
         return None
-    scores = np.asarray(entry.get("scores", np.ones(len(entry["pred_densepose"]))), np.float32)
-    best = int(scores.argmax())
-    box, result = np.asarray(entry["pred_boxes_XYXY"][best], np.float64), entry["pred_densepose"][best]
-    labels, uv = np.asarray(result.labels), np.asarray(result.uv, np.float32)
-    fits = labels.ndim == 2 and uv.shape == (2, *labels.shape) and box.shape == (4,) and labels.size <= _MOST_PIXELS
-    if not fits or not 0 <= labels.min(initial=0) <= labels.max(initial=0) <= 24 or not np.isfinite(uv).all():
-        raise ValueError(f"labels {labels.shape}, uv {uv.shape}, box {box.shape}")
+    scores = entry.get("scores", np.ones(len(people)))
+    if (np.shape(scores), np.shape(boxes)) != ((len(people),), (len(people), 4)):
+        raise ValueError(f"{len(people)} people, scores {np.shape(scores)}, boxes {np.shape(boxes)}")
+    best = int(np.asarray(scores, np.float32).argmax())
+    result, shape = people[best], np.shape(people[best].labels)
+    if len(shape) != 2 or np.shape(result.uv) != (2, *shape) or shape[0] * shape[1] > _MOST_PIXELS:
+        raise ValueError(f"labels {shape}, uv {np.shape(result.uv)}")
+    box, labels, uv = np.asarray(boxes[best], np.float64), np.asarray(result.labels), np.asarray(result.uv, np.float32)
+    if not 0 <= labels.min(initial=0) <= labels.max(initial=0) <= 24 or not np.isfinite(uv).all():
+        raise ValueError("labels beyond 0 to 24, or uv that are no numbers")
     return Surface(int(box[0]), int(box[1]), labels.astype(np.uint8), np.clip(uv, 0, 1))
 
 
