@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from run_tables import FIGURES, PACKAGE, Means, cell, markdown, mean, meanings, measured, write_frames
+from scipy import stats
 from training_runs import SEEDS, Run, Runner, Test, add_options
 
 DEFAULT = "default"
@@ -124,7 +125,7 @@ def table(groups: Mapping[str, Sequence[Means]], rough: Mapping[str, Sequence[Me
         value = mean(group, name) - mean(reference, name)
         spread = statistics.stdev(float(m[name] or 0) for m in reference) if len(reference) > 1 else 0.0
         error = spread * (1 / len(group) + 1 / len(reference)) ** 0.5  # of a difference between means
-        mark = "**" if len(reference) > 1 and abs(value) > 2 * error else ""
+        mark = "**" if len(reference) > 1 and abs(value) > stats.t.ppf(0.975, len(reference) - 1) * error else ""
         return f"{mark}{value:+.{FIGURES[name].digits}f}{mark}"
 
     rows = [
@@ -151,8 +152,8 @@ def page(
         f"textured-proxy with one thing changed at a time: {options.minutes:g} CPU minutes on one thread for each "
         f"run, network {options.size}x{options.size // 2}, learning rate {options.lr:g} for all; held-out cameras × "
         "held-out motion (split test_far). The first row is the default, the mean over its seeds ± their sample "
-        "deviation; the others are differences from it, in bold where they are over twice the standard error which "
-        "that deviation gives a difference.",
+        "deviation; the others are differences from it, in bold where they lie outside the range in which 19 of 20 "
+        "would lie if nothing were changed (Student's distribution, by that deviation).",
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         table(groups, rough),
         "Poses disturbed: judged with hands, face and feet misplaced by a pose model's usual error, each lost in one "

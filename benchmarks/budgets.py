@@ -39,9 +39,15 @@ NEAR = "test_near"
 Key = tuple[float, str]
 
 
+def rates_of(options: argparse.Namespace) -> dict[str, float]:
+    """The learning rate of each method."""
+    known = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
+    return {method: float(known.get(method, options.lr)) for method in options.methods}
+
+
 def plan(options: argparse.Namespace) -> dict[Key, Run]:
     """Every run, by minutes and method, the shortest first."""
-    rates = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
+    rates = rates_of(options)
     tests = {"": Test(options.dataset)}
     reader = importlib.import_module(f"{PACKAGE}.training.dataset")
     if len(options.methods) == 1 and NEAR in reader.read_dataset(options.dataset).split:
@@ -50,7 +56,7 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
     for minutes in sorted(options.minutes):
         for method in options.methods:
             flags = ("--method", method, "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
-                     "--no-wide", "--size", str(options.size), "--lr", f"{rates.get(method, options.lr):g}",
+                     "--no-wide", "--size", str(options.size), "--lr", f"{rates[method]:g}",
                      "--seed", str(options.seed), "--image-loss", "fallback", "--refine", f"{options.refine:g}",
                      *budget(minutes, options.device))  # fmt: skip
             runs[minutes, method] = Run(f"{method}_{minutes:g}", options.dataset, flags, tests)
@@ -77,6 +83,7 @@ def crossing(results: Mapping[Key, Mapping[str, Any]], methods: Sequence[str], u
     leads = {minutes: value for minutes in budgets if (value := lead(results, minutes, methods)) is not None}
     rows = [[f"{minutes:g}", f"{value:+.4f}"] for minutes, value in leads.items()]
     text = markdown([f"{unit} each", f"{first} ahead of {second} (SSIM box)"], rows)
+    text += "\n\nOne seed: a lead that is smaller than what seeds differ by ([quality.md](quality.md)) may turn."
     ahead = [minutes for minutes, value in leads.items() if value > 0]
     if ahead:
         before = [minutes for minutes in leads if minutes < ahead[0]]
@@ -111,13 +118,15 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
     groups = {f"{method}, {minutes:g} minutes": [r["all"]] for (minutes, method), r in results.items()}
     several, on_cpu = len(options.methods) > 1, options.device == "cpu"
     unit = "CPU minutes" if on_cpu else "minutes"
+    rates = ", ".join(f"{method} {rate:g}" for method, rate in rates_of(options).items())
     spent = "of CPU time, which all threads spend together" if on_cpu else f"by the clock, on {options.device}"
     parts = [
         f"# {'How likeness grows with time' if several else 'A long run'} on {options.dataset.name}",
         f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
         f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
         f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are {spent}. "
-        "Every row is a run of its own with its whole schedule. Held-out cameras × held-out motion (split test_far).",
+        f"Every row is a run of its own with its whole schedule. Learning rates: {rates}. Held-out cameras × held-out "
+        "motion (split test_far).",
         figures_table(groups, {}),
         *([crossing(results, options.methods, unit)] if several else []),
     ]
@@ -129,7 +138,8 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
                       figures_table({NEAR: [near["all"]]}, {})]  # fmt: skip
         parts += [aim(results[key]["all"]), f"On the way ({key[0]:g} minutes), by the preview's three views, of which "
                   "the first is trained on:", table]  # fmt: skip
-    words = meanings(groups.values(), runner.machines(runs.values())) + unknowable(options.results)
+    words = meanings(groups.values(), runner.machines(runs.values()))
+    words += unknowable(options.results, options.dataset.name)
     parts += [f"## How to read it\n\n{words}\n- [Every frame]({options.name}_frames.csv).",
               f"![truth and renders]({options.name}.jpg)"]  # fmt: skip
     return "\n\n".join(parts) + "\n"

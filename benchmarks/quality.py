@@ -18,6 +18,7 @@ quality.json, quality_frames.csv (every frame of every run) and quality.jpg.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tables import Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
+from run_tables import PACKAGE, Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
 from training_runs import SEEDS, Run, Runner, Test, add_options
 
 #: The same for every method. Pictures of this size have the footage's own resolution, so there is nothing to refine.
@@ -85,7 +86,9 @@ def carve(dataset: Path, folder: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     (temporary / "images").mkdir(parents=True)
     cameras = json.loads((dataset / "cameras.json").read_text("utf-8"))
-    indices = cameras["train_cameras"]
+    indices = list(importlib.import_module(f"{PACKAGE}.training.dataset").read_dataset(dataset).train_cameras)
+    if len(indices) < 2:
+        raise SystemExit(f"{dataset} has one train camera alone; choosing rates needs two. Give --rates FILE.")
     kept = [cameras["cameras"][i] for i in indices]
     for camera in kept:
         link = temporary / "images" / camera["name"]
@@ -187,7 +190,9 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
     parts = [
         f"# Quality on {options.dataset.resolve().name}",
         f"CPU minutes {options.minutes:g} for each run, one thread; network {options.size}x{options.size // 2}; the "
-        f"same narrow backbone, crops, augmentation and optimiser; {spread}. Held-out cameras × held-out motion (split "
+        "same narrow backbone (v2v's has a second scale, and discriminators beside it), crops, augmentation, optimiser "
+        "and image loss, which for want of VGG's weights compares colours, gradients and structure at several scales; "
+        f"{spread} (static: one run, as nothing in it is random). Held-out cameras × held-out motion (split "
         "test_far): of neither has training, or the choice of learning rates, seen anything. Fitting the proxy and "
         "averaging textures is paid from the minutes.",
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
@@ -195,7 +200,7 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
         f"## Goals\n\n{goals(groups)}",
         f"## How to read it\n\n{meanings(groups.values(), machines)}\n- Learning rates: the best SSIM in the box of "
         f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv)."
-        + unknowable(options.results),
+        + unknowable(options.results, options.dataset.name),
         f"![truth, {', '.join(shown)}](quality.jpg)",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"

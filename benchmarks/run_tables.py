@@ -64,20 +64,21 @@ def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Call
     return markdown(["", *more, *(FIGURES[name].title for name in names)], rows)
 
 
-def meanings(groups: Iterable[Sequence[Means]], machines: Iterable[str]) -> str:
+def meanings(groups: Iterable[Sequence[Means]], machines: Sequence[str]) -> str:
     """How to read the columns, what could not be measured, and on which machines it was."""
     names = measured(groups)
     lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in names]
     absent = [FIGURES[name].title for name in FIGURES if name not in names]
     if absent:
         lines.append(f"- Not measured, because a package or weights were missing: {', '.join(absent)}.")
-    lines.append(f"- Trained on {'; and on '.join(machines)}.")
+    lines.append(f"- Trained on {'; and on '.join(machines) or 'a machine that was not noted'}.")
     return "\n".join(lines)
 
 
-def unknowable(results: Path) -> str:
-    """A line on what the unseen dance does not tell a method, where that was measured; '' where it was not."""
-    if not (results / "trunk.md").exists():
+def unknowable(results: Path, dataset: str) -> str:
+    """A line on what the unseen dance does not tell a method, where that was measured on this dataset; else ''."""
+    page = results / "trunk.md"
+    if not page.exists() or not page.read_text("utf-8").startswith(f"# The middle of the trunk on {dataset}\n"):
         return ""
     return "\n- The unseen dance arches the back as nothing trained on does; no joint tells how: [trunk.md](trunk.md)."
 

@@ -2,7 +2,7 @@
 """Runs that the benchmarks of training share: kept, resumed, several side by side.
 
 A run is `neural-avatar train` and `evaluate` in processes of their own, each on its own threads, exactly as a user
-calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, the machine whose minutes it took
+calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, the machines whose minutes it took
 (NAME.machine), its figures (NAME.json), those of every frame (NAME.csv) and pictures. What is finished is not done
 again; what was interrupted resumes.
 """
@@ -81,7 +81,7 @@ class Runner:
     def machines(self, runs: Iterable[Run]) -> list[str]:
         """What runs were trained on, each machine once: a resumed benchmark may have had several."""
         files = (self.path(run, ".machine") for run in runs)
-        return sorted({file.read_text("utf-8").strip() for file in files if file.exists()})
+        return sorted({line for file in files if file.exists() for line in file.read_text("utf-8").splitlines()})
 
     def do(self, runs: Iterable[Run]) -> None:
         """Do all of the runs that are not finished yet."""
@@ -117,9 +117,9 @@ class Runner:
     def _do(self, run: Run) -> dict[str, Any]:
         avatar, device = self.path(run, ".avatar"), ("--device", self.device)
         if not avatar.exists():  # it is written last of all, and renamed
+            self._note_machine(run)
             threads = ("--threads", str(self.threads))
             self._command(run, "train", run.data, "-o", avatar, *run.options, *threads, *device)
-            self.path(run, ".machine").write_text(machine(self.device) + "\n", "utf-8")
         for name, test in run.tests.items():
             result = self.path(run, ".json", name)
             if not result.exists():
@@ -132,6 +132,13 @@ class Runner:
         figures = self.figures(run, next(iter(run.tests)))
         assert figures is not None
         return figures
+
+    def _note_machine(self, run: Run) -> None:
+        """Add this machine to those whose minutes the run took, before it takes any."""
+        path = self.path(run, ".machine")
+        known = path.read_text("utf-8").splitlines() if path.exists() else []
+        if machine(self.device) not in known:
+            path.write_text("\n".join([*known, machine(self.device)]) + "\n", "utf-8")
 
     def _check(self, run: Run) -> None:
         """Figures of other options must not pass for these."""

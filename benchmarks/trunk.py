@@ -5,8 +5,9 @@
     python benchmarks/trunk.py DATASET
 
 BODY_25 has no joint between MidHip and Neck, so that nothing says directly how a back is arched. Here it is measured:
-planes across the line are cut with the masks of all cameras (the visual hull), and the middle of what remains around
-the line is taken. DATASET needs calibrated cameras all around. Writes results/trunk.md and trunk.json.
+planes across the line are cut with the masks of all cameras (the visual hull), and the middle of the largest region
+that remains is taken: the trunk, and what is pressed to it. DATASET needs calibrated cameras all around. Writes
+results/trunk.md and trunk.json.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def main() -> None:
     text = (
         f"# The middle of the trunk on {options.dataset.resolve().name}\n\nHow far it lies from the straight line "
         "between hips and neck, which is all that BODY_25 says of a back: mean ± deviation over a film's rows, by the "
-        f"visual hull of {len(dataset.cameras)} cameras.\n\n{table}\n\nWhere a film differs here from all that were "
+        f"visual hull of {len(dataset.cameras)} cameras (at each height its largest region: the trunk, and what is "
+        f"pressed to it).\n\n{table}\n\nWhere a film differs here from all that were "
         "trained on, a network can only guess where the trunk is: no joint tells it directly, and what others may tell "
         "of it no training film shows.\n"
     )
