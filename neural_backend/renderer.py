@@ -164,7 +164,9 @@ def crop_of(
     joints: (137, 3); confidence: (137,). detail: size of its picture, as a factor of the network's own.
     """
     scale = float(avatar.scale_of(np.asarray(joints)[None], np.asarray(confidence)[None])[0])
-    height, width = (max(32, round(side * detail / 16) * 16) for side in avatar.config.size)
+    # At the network's coarsest level more than one pixel must be left to normalise; v2v's has a level more.
+    least = 64 if avatar.config.reads_past else 32
+    height, width = (max(least, round(side * detail / 16) * 16) for side in avatar.config.size)
     return crop_camera(camera, joints, confidence, (height, width), avatar.body_size * scale)
 
 

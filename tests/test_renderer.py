@@ -232,6 +232,14 @@ def test_a_body_around_the_camera_is_drawn_without_garbage(files: dict[str, str]
     assert all(np.isfinite(p).all() for p in frame.planes.values())
 
 
+@pytest.mark.parametrize("method", ["direct", "v2v"])
+def test_the_smallest_draft_is_drawn_by_every_network(tmp_path: Path, renderer: Renderer, method: str) -> None:
+    path = tmp_path / "person.avatar"
+    save_avatar(path, _make((1, 1, 1), method))
+    frame = renderer.render(RenderRequest(_camera(), (_instance(str(path)),), detail=0.25))
+    assert frame.planes["mask"].max() > 0.4
+
+
 def test_direct_avatars_have_depth_too(files: dict[str, str], renderer: Renderer) -> None:
     planes = renderer.render(RenderRequest(_camera(), (_instance(files["direct"]),))).planes
     solid = planes["mask"] >= 0.5
