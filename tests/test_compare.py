@@ -26,7 +26,7 @@ from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training.dataset import View, read_dataset
 from neural_avatar.training.study.serve import study_server
 from neural_avatar.training.study.trials import Study, Trial, make_trials
-from neural_avatar.training.study.votes import parse_votes, preferences, told, wilson
+from neural_avatar.training.study.votes import Vote, parse_votes, preferences, told, wilson
 
 
 def run(root: Path, *arguments: object, code: int = 0) -> str:
@@ -204,23 +204,41 @@ KEYS = """<script>addEventListener('load', () => {
 })</script></head>"""
 
 
-def test_the_page_takes_votes_in_a_real_browser(study: Path, tmp_path: Path) -> None:
+#: Another person sits down at the same computer.
+NEXT = """
+  window.confirm = () => true;
+  document.querySelector('[data-act=next]').click();
+  document.getElementById('voter').value = 'bob'; press('ArrowDown');
+})</script></head>"""
+
+
+def in_browser(study: Path, tmp_path: Path, script: str) -> tuple[str, list[Vote], list[str]]:
+    """The study's page after the script: as it stands then, the votes that it would save, and the trials' ids."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if browser is None:
         pytest.skip("BROWSER MISSING: the study's page is tried where chromium or chrome is installed")
     page = tmp_path / "study.html"
-    page.write_text((study / "study.html").read_text("utf-8").replace("</head>", KEYS), "utf-8")
+    page.write_text((study / "study.html").read_text("utf-8").replace("</head>", script), "utf-8")
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
              "--dump-dom", page.as_uri()]  # fmt: skip
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    dom = done.stdout
-    link = re.search(r'id="save"[^>]*href="data:text/csv;charset=utf-8,([^"]+)"', dom)
+    link = re.search(r'id="save"[^>]*href="data:text/csv;charset=utf-8,([^"]+)"', done.stdout)
     assert link, done.stderr[-2000:]
     trials = json.loads((study / "key.json").read_text())["trials"]
     key = Study({"demo": "", "other": ""}, "", 0, tuple(Trial(**trial) for trial in trials))
-    votes = parse_votes(urllib.parse.unquote(link[1]), key, "the browser")
+    return done.stdout, parse_votes(urllib.parse.unquote(link[1]), key, "the browser"), [t["id"] for t in trials]
+
+
+def test_the_next_person_at_a_computer_begins_anew(study: Path, tmp_path: Path) -> None:
+    dom, votes, trials = in_browser(study, tmp_path, KEYS.removesuffix("})</script></head>") + NEXT)
+    assert [(v.voter, v.trial, v.answer) for v in votes] == [("bob", trials[0], "equal")]
+    assert '<html lang="en" class="js">' in dom and "1 of 2" in dom
+
+
+def test_the_page_takes_votes_in_a_real_browser(study: Path, tmp_path: Path) -> None:
+    dom, votes, trials = in_browser(study, tmp_path, KEYS)
     assert [(v.voter, v.trial, v.answer) for v in votes] == [
-        ('ada "the" first, of all', trials[0]["id"], "left"), ('ada "the" first, of all', trials[1]["id"], "right"),
+        ('ada "the" first, of all', trials[0], "left"), ('ada "the" first, of all', trials[1], "right"),
     ]  # fmt: skip
     assert all(0 <= vote.seconds < 100 for vote in votes)
     assert '<html lang="en" class="js ended">' in dom and "2 of 2" in dom

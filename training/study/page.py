@@ -30,7 +30,7 @@ _STYLE = (
     ".save{font:inherit;padding:8px 14px;border:1px solid var(--line);background:var(--tint);color:var(--ink);"
     "border-radius:6px;cursor:pointer;text-decoration:none}input{font:inherit;padding:4px}.done{font-size:18px}"
     "progress{width:100%}html:not(.js) .only,.done{display:none}.ended .done{display:block}.ended .answers .a{"
-    "display:none}"
+    "display:none}.answers .next{display:none}.ended .answers .next{display:inline-block}"
 )
 
 _SCRIPT = """
@@ -39,7 +39,8 @@ addEventListener('DOMContentLoaded', () => {
   const study = STUDY, columns = COLUMNS, place = 'neural-avatar-' + study;
   const trials = [...document.querySelectorAll('.trial')], by = id => document.getElementById(id);
   let votes = {}, began = Date.now(), order = [];
-  let session = [...crypto.getRandomValues(new Uint8Array(8))].map(b => b.toString(16).padStart(2, '0')).join('');
+  const fresh = () => [...crypto.getRandomValues(new Uint8Array(8))].map(b => b.toString(16).padStart(2, '0')).join('');
+  let session = fresh();
   try {
     const kept = JSON.parse(localStorage.getItem(place)) || {};
     votes = kept.votes || {}; order = kept.order || [];
@@ -72,9 +73,16 @@ addEventListener('DOMContentLoaded', () => {
     keep(true); show();
   }
   function back() { const id = order.pop(); if (id) { delete votes[id]; keep(true); show(); } }
+  function next() {  // the votes of the one before lie under a session of their own, or in the saved file
+    if (location.protocol === 'file:' && !confirm('Have these votes been saved? They are cleared for the next person.'))
+      return;
+    votes = {}; order = []; session = fresh(); by('voter').value = by('sent').textContent = '';
+    keep(false); show();
+  }
+  const acts = {back, next};
   document.addEventListener('click', e => {
     const act = e.target.closest('[data-act]');
-    if (act) act.dataset.act === 'back' ? back() : vote(act.dataset.act);
+    if (act) act.dataset.act in acts ? acts[act.dataset.act]() : vote(act.dataset.act);
   });
   document.addEventListener('keydown', e => {
     if (e.target.id === 'voter' || e.ctrlKey || e.metaKey || e.altKey || e.repeat) return;
@@ -105,7 +113,8 @@ def study_page(trials: Sequence[Trial], pictures: Sequence[tuple[str, float]]) -
         '<p class="done">That was all of them, thank you. Now save your votes and send the file back.</p>'
         '<div class="answers only"><button class="a" data-act="left">← left</button>'
         '<button class="a" data-act="equal">↓ no difference</button><button class="a" data-act="right">right →</button>'
-        '<button data-act="back">back</button><a class="save" id="save" download="votes.csv">save votes.csv</a></div>',
+        '<button data-act="back">back</button><a class="save" id="save" download="votes.csv">save votes.csv</a>'
+        '<button class="next" data-act="next">another person votes</button></div>',
         f'<p class="only"><progress id="bar" max="{len(trials)}" value="0"></progress><br><span id="count"></span> '
         '<span class="quiet" id="sent"></span></p>',
         f'<p class="quiet">Made by Neural Avatar {escape(__version__)}. Everything stays on this computer.</p>',
