@@ -211,9 +211,11 @@ class _Hits:
     closest: Tensor
 
 
-def cast(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: float, near: float = 1e-3) -> _Hits:
-    """Intersects each ray with the capsules near it. The gap is differentiable with respect to the capsules'
-    numbers."""
+def cast(
+    posed: PosedCapsules, rays: Rays, height: int, width: int, margin: float, near: float = 1e-3, outline: bool = False
+) -> _Hits:
+    """Intersects each ray with the capsules near it. The gap is differentiable with respect to the capsules' numbers.
+    outline: find the gaps alone, as a fit to masks needs them; no ray then hits anything."""
     owner, body, row, column = _pairs(posed, rays, height, width, margin)
     u, v = column.to(torch.float32) + 0.5, row.to(torch.float32) + 0.5
     squash = torch.stack([1 / posed.ratio, torch.ones_like(posed.ratio), torch.ones_like(posed.ratio)], -1)
@@ -238,6 +240,8 @@ def cast(posed: PosedCapsules, rays: Rays, height: int, width: int, margin: floa
     depth = t + begin
     focal = rays.focal[body] / torch.where(flat_view, torch.ones_like(t), depth.clamp_min(near))
     gap = torch.where((depth > near) | flat_view, (distance - radius) * focal, torch.full_like(t, margin * 4))
+    if outline:
+        return _Hits(owner, body, row * width + column, u, v, torch.full_like(gap, _FAR), gap, depth)
     with torch.no_grad():
         nearest = torch.where(flat_view, torch.full_like(t, -_FAR), near - begin)
         hit = begin + _intersect(ox, oy, oz, dx, dy, dz, length, r0, r1, nearest)

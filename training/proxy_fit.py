@@ -122,7 +122,7 @@ def _gaps(views: _Views, index: list[int], params: Tensor) -> Tensor:
     cameras = [views.cameras[i] for i in index]
     height, width = cameras[0].height, cameras[0].width
     rays = camera_rays(cameras, views.scale[index], params.device)
-    hits = cast(pose_capsules(some, params), rays, height, width, _MARGIN)
+    hits = cast(pose_capsules(some, params), rays, height, width, _MARGIN, outline=True)
     flat = torch.full((len(index) * height * width,), _MARGIN)
     flat = flat.scatter_reduce(0, hits.body * height * width + hits.pixel, hits.gap.clamp(-_MARGIN, _MARGIN), "amin")
     return flat.view(len(index), 1, height, width)
