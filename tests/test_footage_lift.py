@@ -42,7 +42,8 @@ def about(axis: int, angle: float) -> np.ndarray:
 
 
 def walk(frames: int = 90, feet: bool = True) -> Motion:
-    """Somebody who swings arms and legs, once a second, at 30 frames a second."""
+    """Somebody who raises arms and legs forwards by turns, once a second, at 30 frames a second. A limb never swings
+    backwards: seen from the front it would look as it does forwards, and no perceptron could tell which it was."""
     times = np.arange(frames) / 30
     body = np.repeat(REST[None], frames, 0)
     chains = {
@@ -53,7 +54,7 @@ def walk(frames: int = 90, feet: bool = True) -> Motion:
     for i, time in enumerate(times):
         for root, chain in chains.items():
             sign = 1 if root in ("RShoulder", "LHip") else -1
-            turn = about(0, 0.7 * sign * np.sin(2 * np.pi * time))
+            turn = about(0, 0.5 * sign * np.sin(2 * np.pi * time) - 0.5)
             pivot = REST[INDEX[root]]
             for name in chain:
                 body[i, INDEX[name]] = pivot + turn @ (REST[INDEX[name]] - pivot)
@@ -99,8 +100,8 @@ def test_perceptron_learns_the_depth_of_its_motion(lifter: Lifter) -> None:
         flat[..., 2] = flat[:, HIP, None, 2]
         errors.append(error(world[:, :BODY], truth))
         flat_errors.append(error(flat, truth))
-    assert np.mean(errors) < 0.7 * np.mean(flat_errors)
-    assert lifter.about["trained_on"] == ["walk.bvh"] and lifter.about["error_mm"] < 150
+    assert np.mean(errors) < 0.4 * np.mean(flat_errors)
+    assert lifter.about["trained_on"] == ["walk.bvh"] and lifter.about["error_mm"] < 80
     # Every pose has the size of the people that it learned from.
     assert lifter.size == pytest.approx(np.median(_size(walk().joints)), rel=1e-4)
     assert _size(np.nan_to_num(world)) == pytest.approx(np.full(90, lifter.size), rel=1e-3)
@@ -126,7 +127,7 @@ def test_frames_without_hips_are_not_lifted_and_others_bear_gaps(lifter: Lifter)
     confidence[10:20, INDEX["LWrist"]] = 0
     world = lift(Detections(found.points, confidence, found.times, 640, 720, "film"), lifter)
     assert np.isnan(world[3]).all() and np.isfinite(world[[2, 4]][:, :BODY]).all()
-    assert error(world[10:20, :BODY], truth[10:20]) < 0.15
+    assert error(world[10:20, :BODY], truth[10:20]) < 0.08
 
 
 def test_training_is_repeatable_and_leaves_the_random_state_alone() -> None:
