@@ -47,6 +47,11 @@ class Shot:
         return np.asarray(self.dataset.confidence[self.view.row])
 
     @property
+    def film(self) -> tuple[int, int]:
+        """What tells apart the films that shots come from: the dataset's identity, and the camera."""
+        return id(self.dataset), self.view.camera
+
+    @property
     def magnification(self) -> float:
         """Pixels of the tight crop for each of the picture's; below 1 the footage is finer than the crop."""
         return float(self.camera.K[1, 1] / self.dataset.camera(self.view).K[1, 1])

@@ -16,6 +16,7 @@ from ..neural_backend.interface.messages import BackendError
 from .batches import Shot
 from .crops import picture_to_crop
 from .footage.readers.densepose import Surface, read_densepose
+from .spread import spread
 
 _DUMPS = (".pkl", ".pickle", ".pt", ".pth")
 #: Results whose outline shares less than this with the masks, on average, were not made from these pictures.
@@ -91,7 +92,7 @@ def find_results(paths: Sequence[str], shots: Sequence[Shot]) -> Results:
             f"No result in {', '.join(paths)} belongs to a picture that is trained on; run DensePose on the dataset's "
             "own pictures, and keep their numbers and a folder (or dump) for each camera, named as it is.",
         )
-    overlap = float(np.mean([_overlap(*one) for one in found[:: max(1, len(found) // _LOOKED_AT)]]))
+    overlap = float(np.mean([_overlap(*one) for one in spread(found, _LOOKED_AT, lambda one: one[0].film)]))
     if overlap < _LEAST_OVERLAP:
         raise BackendError(
             "densepose-mismatch",

@@ -21,6 +21,7 @@ from .config import TrainConfig
 from .dataset import Dataset, View
 from .proxy_fit import ProxyFit, fit_proxy
 from .rest_pose import rest_pose
+from .spread import spread
 from .textures_init import FINER, AveragedTextures, average_textures
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ def new_avatar(config: TrainConfig, datasets: Sequence[Dataset]) -> Avatar:
 def _footage_is_finer(avatar: Avatar, datasets: Sequence[Dataset], cameras: Sequence[str]) -> bool:
     """Whether the pictures hold more than the network's crops of them do: then textures are to hold more too."""
     views = [dataset.training_views(cameras) for dataset in datasets]
-    some = [v[:: max(1, len(v) // 24)] for v in views]
+    some = [spread(v, 24, lambda view: view.camera) for v in views]
     shots = frame_views(avatar, datasets, some)
     return bool(shots) and float(np.mean([shot.magnification for shot in shots])) < FINER
 

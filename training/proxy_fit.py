@@ -17,6 +17,7 @@ from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.proxy import PARAM_NAMES, RADII, ProxyGeometry
 from ..neural_backend.proxy_maps import camera_rays, cast, frames_in_camera, pose_capsules
 from .batches import Shot
+from .spread import spread
 
 #: Pictures that the fit looks at, and the height at which it does.
 PICTURES, HEIGHT = 48, 160
@@ -41,12 +42,6 @@ class _Views:
     valid: Tensor
 
 
-def choose(shots: Sequence[Shot], count: int) -> list[Shot]:
-    """``count`` shots spread evenly over all (which lie in order of time and camera)."""
-    step = max(len(shots) / count, 1.0)
-    return [shots[int(i * step)] for i in range(min(count, len(shots)))]
-
-
 def fit_proxy(
     shots: Sequence[Shot], rest_joints: npt.ArrayLike, rest_confidence: npt.ArrayLike, average: ProxyGeometry,
     steps: int = 200, progress: Callable[[int, int], None] | None = None,
@@ -57,7 +52,9 @@ def fit_proxy(
     stays so. Deterministic. The loss is the cross-entropy between the mask and a sigmoid of the distance to the
     silhouette, plus a pull towards the average build where the masks say nothing.
     """
-    views = _views(choose(shots, PICTURES), np.asarray(rest_joints), np.asarray(rest_confidence))
+    views = _views(
+        spread(shots, PICTURES, lambda shot: shot.film), np.asarray(rest_joints), np.asarray(rest_confidence)
+    )
     start = torch.tensor(average.params, dtype=torch.float32)
     # Numbers differ in size: the descent sees each in units of what it may plausibly vary by.
     unit = torch.tensor([[0.02] * 6 + [0.015] * 2 + [0.15]]).repeat(len(start), 1)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..neural_backend.interface.avatar_header import AvatarHeader
 from ..neural_backend.interface.messages import BackendError
 from .dataset import Dataset, View
+from .spread import spread
 
 #: Name: were the camera, the motion trained on?
 QUADRANTS: dict[str, tuple[bool, bool]] = {
@@ -66,6 +67,6 @@ def _pairs(dataset: Dataset, views: Sequence[View], most: int) -> list[View]:
     known, rows = frozenset(views), [(view, dataset.row_before(view.row)) for view in views]
     pairs = [[View(row, view.camera), view] for view, row in rows if row is not None]
     pairs = [pair for pair in pairs if pair[0] in known]
-    groups, count = (pairs, max(most // 2, 1)) if pairs else ([[view] for view in views], most)
-    spread = [groups[i * len(groups) // count] for i in range(count)] if len(groups) > count else groups
-    return sorted({view for group in spread for view in group}, key=lambda view: (view.camera, view.row))
+    groups, count = (pairs, most // 2) if pairs and most > 1 else ([[view] for view in views], most)
+    chosen = spread(groups, count, lambda group: group[0].camera)
+    return sorted({view for group in chosen for view in group}, key=lambda view: (view.camera, view.row))

@@ -16,6 +16,7 @@ import numpy as np
 from ...neural_backend.interface.messages import BackendError
 from ..dataset import Dataset, View
 from ..files import write_text
+from ..spread import spread
 
 #: Files of a study's folder: the page for those who vote, and the key that they must not see.
 PAGE, KEY = "study.html", "key.json"
@@ -64,7 +65,7 @@ def make_trials(
     study: votes of one must never count in another, nor a browser take one for the other.
     """
     rng = np.random.default_rng(seed)
-    chosen = [places[i * len(places) // most] for i in range(most)] if len(places) > most else list(places)
+    chosen = spread(places, most, lambda place: (place[1], place[0].camera))
     asked = []
     for first, second in itertools.combinations(results, 2):
         swaps = rng.permutation(np.arange(len(chosen)) % 2)
