@@ -73,7 +73,8 @@ def average_textures(
         opaque = (rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & body
         b, y, x = torch.nonzero(opaque, as_tuple=True)
         k = part[b, y, x]
-        colour = torch.cat([rgba[b, :3, y, x], torch.ones(len(k), 1, device=device)], 1)
+        straight = rgba[b, :3, y, x] / rgba[b, 3:, y, x]
+        colour = torch.cat([straight, torch.ones(len(k), 1, device=device)], 1)
         place = torch.stack([coordinates[b, 2 * k, y, x], coordinates[b, 2 * k + 1, y, x]], 1)
         # A residual may point a little beyond its chart, where sampling reads the chart's edge.
         _splat(total, k, place.clamp(0, 1) * (size - 1), colour, size)
