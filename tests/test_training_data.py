@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import BackendError
+from neural_avatar.training import initialise
+from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.crops import Augmentation, cut_crop, vary_camera
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.pictures import Picture, load_picture
@@ -105,6 +110,14 @@ def test_bad_datasets_are_told_in_a_sentence(tmp_path: Path) -> None:
     cv2.imwrite(str(folder2 / "images/cam0/00000.png"), np.zeros((8, 8, 4), np.uint8))
     data = read_dataset(folder2)
     assert "8x8" in sentence("dataset-picture", lambda: data.preload(data.training_views()))
+
+    # A few bytes that promise 40 GB are refused by their head.
+    huge = bytearray((good / "images/cam0/00000.png").read_bytes())
+    huge[16:24] = struct.pack(">II", 100_000, 100_000)
+    huge[29:33] = struct.pack(">I", zlib.crc32(huge[12:29]))
+    (folder2 / "images/cam0/00000.png").write_bytes(huge)
+    data = read_dataset(folder2)
+    assert "100000x100000" in sentence("dataset-picture", lambda: data.preload(data.training_views()))
 
     folder3 = broken("rgb")
     cv2.imwrite(str(folder3 / "images/cam0/00000.png"), np.zeros((64, 48, 3), np.uint8))
@@ -228,3 +241,20 @@ def test_premultiplied_pictures_have_no_dark_edges(tmp_path: Path) -> None:
     crop = cut_crop(picture, camera, camera.crop(2.3, 1.7, 28, 28, 41, 37))
     seen = crop.rgba[3] > 0.05
     assert np.abs(crop.rgba[:3, seen] / crop.rgba[3, seen] - 1).max() < 0.02
+
+
+def test_textures_are_averaged_from_straight_colours(tmp_path: Path) -> None:
+    """A pixel that is not quite opaque is not a darker one."""
+    folder = make_dataset(tmp_path / "data")
+    for path in (folder / "images").rglob("*.png"):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        image[image[..., 3] > 0] = (40, 120, 200, 245)
+        cv2.imwrite(str(path), image)
+    data = read_dataset(folder)
+    avatar = initialise.new_avatar(TrainConfig(method="static", size=64), [data])
+    shots = initialise.frame_views(avatar, [data], [data.training_views()])
+    averaged = initialise.fill_textures(avatar, shots, untrained=True)
+    colours = averaged.textures.permute(0, 2, 3, 1)[averaged.seen]
+    assert len(colours) > 100
+    # At the outline the crops' filter overshoots.
+    assert (colours - torch.tensor([200, 120, 40]) / 255).abs().amax(1).median() < 1 / 255

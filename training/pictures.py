@@ -7,6 +7,7 @@ nothing is lost, and a person who fills a tenth of the frame costs a tenth of th
 
 from __future__ import annotations
 
+import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,16 @@ def load_picture(path: Path, width: int, height: int) -> Picture:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every path that Windows allows
     except OSError as error:
         raise BackendError("dataset-picture", f"The picture {path} cannot be read: {error.strerror}.") from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    size = _size(data[:24].tobytes())
+    if size is not None and size != (width, height):  # told by the file's head: what is too large is never decoded
+        raise BackendError(
+            "dataset-picture",
+            f"The picture {path} is {size[0]}x{size[1]}, but its camera in cameras.json is {width}x{height}.",
+        )
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if size else None
+    except cv2.error:  # larger than OpenCV decodes
+        image = None
     if image is None:
         raise BackendError("dataset-picture", f"The picture {path} is damaged or not a PNG; write it again.")
     if image.ndim != 3 or image.shape[2] != 4:
@@ -66,13 +76,16 @@ def load_picture(path: Path, width: int, height: int) -> Picture:
             "dataset-picture",
             f"The picture {path} has no alpha channel; the person's mask must be its alpha (RGBA PNG).",
         )
-    if image.shape[:2] != (height, width):
-        size = f"{image.shape[1]}x{image.shape[0]}"
-        raise BackendError(
-            "dataset-picture", f"The picture {path} is {size}, but its camera in cameras.json is {width}x{height}."
-        )
     scale = 65535.0 if image.dtype == np.uint16 else 255.0
     return cut(image[..., [2, 1, 0, 3]], scale)
+
+
+def _size(head: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG whose first 24 bytes are given; None where it is no PNG."""
+    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack(">II", head[16:24])
+    return int(width), int(height)
 
 
 def cut(rgba: npt.NDArray[np.integer[Any] | np.floating[Any]], scale: float = 1.0) -> Picture:
