@@ -16,6 +16,7 @@ import sys
 import threading
 import urllib.parse
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,8 @@ def test_votes_last_count_ties_and_strangers() -> None:
             parse_votes(head + bad, STUDY, "here")
     with pytest.raises(BackendError, match="no table of votes"):
         parse_votes("nothing\n", STUDY, "here")
+    with pytest.raises(BackendError, match="here, line 1: field larger"):
+        parse_votes(head + f"x,t0,{'a' * 200_000},1\n", STUDY, "here")
 
 
 def test_served_votes_reach_the_folder_and_nobody_else_can_vote(study: Path) -> None:
@@ -175,6 +178,10 @@ def test_served_votes_reach_the_folder_and_nobody_else_can_vote(study: Path) -> 
         assert ask(f"{address}votes-{session}", votes)[0] == 200
         assert [path.name for path in study.glob("votes*")] == [f"votes-{session}.csv"]
         assert (study / f"votes-{session}.csv").read_text() == votes
+        with ThreadPoolExecutor(8) as many:  # two tabs of one browser share a session
+            codes = [code for code, _ in many.map(ask, [f"{address}votes-{session}"] * 200, [votes] * 200)]
+        assert codes == [200] * 200
+        assert [path.name for path in study.glob("votes*")] == [f"votes-{session}.csv"]
     finally:
         server.shutdown()
         thread.join()

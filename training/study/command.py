@@ -47,6 +47,8 @@ class StudyOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= 60:
             raise BackendError("compare-options", "--frames must lie between 1 and 60.")
+        if self.seed < 0:
+            raise BackendError("compare-options", "--seed must not be negative.")
 
 
 def make_study(

@@ -40,7 +40,7 @@ addEventListener('DOMContentLoaded', () => {
   const trials = [...document.querySelectorAll('.trial')], by = id => document.getElementById(id);
   let votes = {}, began = Date.now(), order = [];
   const fresh = () => [...crypto.getRandomValues(new Uint8Array(8))].map(b => b.toString(16).padStart(2, '0')).join('');
-  let session = fresh();
+  let session = fresh(), sending = Promise.resolve();
   try {
     const kept = JSON.parse(localStorage.getItem(place)) || {};
     votes = kept.votes || {}; order = kept.order || [];
@@ -55,7 +55,8 @@ addEventListener('DOMContentLoaded', () => {
     try { localStorage.setItem(place, JSON.stringify(kept)); } catch (error) { /* see above */ }
     by('save').href = 'data:text/csv;charset=utf-8,' + encodeURIComponent(table());
     if (changed && location.protocol !== 'file:') {
-      fetch('votes-' + session, {method: 'POST', body: table()}).then(
+      const address = 'votes-' + session, body = table();
+      sending = sending.then(() => fetch(address, {method: 'POST', body})).then(
         answer => { by('sent').textContent = answer.ok ? 'Saved.' : 'Not saved here: use the button.'; },
         () => { by('sent').textContent = 'The program has ended: save with the button.'; });
     }

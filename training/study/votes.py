@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,12 +70,8 @@ def parse_votes(text: str, study: Study, where: str) -> list[Vote]:
 
     Raises BackendError 'study-votes' that names ``where`` and the line, for anything but answers to this study.
     """
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if not reader.fieldnames or not set(COLUMNS) <= set(reader.fieldnames):
-        raise BackendError("study-votes", f"{where} is no table of votes; its first line must be {','.join(COLUMNS)}.")
     known, votes = {trial.id for trial in study.trials}, {}
-    for row in reader:
-        line = reader.line_num
+    for line, row in _rows(text, where):
         trial, answer, voter = (str(row[name] or "").strip() for name in ("trial", "vote", "voter"))
         if trial not in known:
             raise BackendError("study-votes", f"{where}, line {line}: trial {trial!r} belongs to another study.")
@@ -89,6 +85,20 @@ def parse_votes(text: str, study: Study, where: str) -> list[Vote]:
             seconds = math.nan
         votes[voter, trial] = Vote(voter, trial, answer, seconds)
     return list(votes.values())
+
+
+def _rows(text: str, where: str) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """The rows of a table of votes and the lines where they end. Raises BackendError 'study-votes'."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if not set(COLUMNS) <= set(reader.fieldnames or ()):
+            raise BackendError(
+                "study-votes", f"{where} is no table of votes; its first line must be {','.join(COLUMNS)}."
+            )
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise BackendError("study-votes", f"{where}, line {reader.line_num}: {error}.") from error
 
 
 def read_votes(paths: Sequence[Path], study: Study) -> tuple[list[Vote], int]:
