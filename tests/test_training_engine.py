@@ -249,3 +249,12 @@ def test_the_running_mean_is_what_is_exported(footage: Path, tmp_path: Path) -> 
         assert not torch.equal(avatar.textures, mean)
         seen = trainer.with_export_weights(lambda a: float((a.textures - mean).detach().abs().max()))  # type: ignore[operator]
         assert seen == 0 and not torch.equal(avatar.textures, mean)
+
+
+def test_a_run_goes_on_in_the_numbers_that_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for pays in (True, False):
+        monkeypatch.setattr(devices, "bfloat16_pays", lambda device, pays=pays: pays)
+        assert devices.in_bfloat16("auto", cpu) is pays
+        assert not devices.in_bfloat16("auto", cpu, "float32") and not devices.in_bfloat16("full", cpu, "bfloat16")
+        assert devices.in_bfloat16("auto", cpu, "bfloat16") is pays and devices.in_bfloat16("mixed", cpu)

@@ -20,6 +20,19 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def in_bfloat16(precision: str, device: torch.device, begun: str = "") -> bool:
+    """Whether a run's network computes in bfloat16. precision: as TrainConfig's. begun: what 'auto' was for the run so
+    far (see precision_name), which it stays unless this device computes slower so."""
+    if precision != "auto":
+        return precision == "mixed"
+    return bfloat16_pays(device) and begun != precision_name(False)
+
+
+def precision_name(mixed: bool) -> str:
+    """What a run's facts say of the numbers that its network computes in."""
+    return "bfloat16" if mixed else "float32"
+
+
 def lay_out(module: nn.Module | None, device: torch.device) -> None:
     """Lay a network's weights out as the device's convolutions want them: channels last for tensor cores. Training on
     CPUs is a tenth slower so."""

@@ -24,7 +24,7 @@ from .checkpoint import Checkpoint, remove_torn, shared_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, read_dataset
-from .devices import enough_memory
+from .devices import enough_memory, in_bfloat16, precision_name
 from .disturbance import Disturbance
 from .export import Labels, export
 from .interrupt import Interrupt
@@ -66,7 +66,8 @@ def train(
             run = _prepare(paths, folder, config, restart, device, reporter, interrupt, began)
             with closing(run.source):
                 trainer = run.trainer
-                if trainer.state.finished and trainer.progress >= 1 and _exists(output):
+                done = trainer.progress >= 1 or config.method == "static"
+                if trainer.state.finished and done and _exists(output):
                     reporter.say(
                         f"{output} is finished; raise the budget to train on, or give --restart to start over."
                     )
@@ -122,9 +123,10 @@ def _prepare(
             _check_options(config, checkpoint, folder)
         cache = PictureCache(int(config.cache_gb * 2**30))
         datasets = [read_dataset(path, cache) for path in paths]
-        begun = str(checkpoint.state["facts"]["image_loss"]) if checkpoint is not None else ""
-        image_loss, loss_name = make_image_loss(config, begun)
-        reporter.say(f"Image loss: {loss_name}.")
+        begun: dict[str, Any] = checkpoint.state["facts"] if checkpoint is not None else {}
+        image_loss, loss_name = make_image_loss(config, str(begun.get("image_loss", "")))
+        if config.method != "static":
+            reporter.say(f"Image loss: {loss_name}.")
         if config.idle:
             reporter.say(f"Without effect on method {config.method}: {', '.join(config.idle)}.")
         avatar, shots, facts = _begin(config, datasets, checkpoint, folder, device, reporter, interrupt)
@@ -136,17 +138,28 @@ def _prepare(
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
         source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part)
         lessons = make_lessons(config, avatar, source, reporter.say)
+        before_in = str(begun.get("precision", ""))
+        avatar.mixed_precision = in_bfloat16(config.precision, device, before_in)
+        precision = precision_name(avatar.mixed_precision)
+        if before_in not in ("", precision):
+            reporter.say(f"The run began in {before_in} and goes on in {precision}, which is faster here.")
         trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), lessons, began)
-        trainer.facts = {**facts, **lessons.about, "image_loss": loss_name}
+        trainer.facts = {**facts, **lessons.about, "image_loss": loss_name, "precision": precision}
         if checkpoint is not None:
             trainer.restore(checkpoint)
+            trainer.facts["precision"] = precision
             reporter.say(f"Resuming at step {trainer.state.step}.")
         if parallel.is_main():  # also of a run that goes on: its budget may be larger now
             (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
         preview = Preview(folder, preview_shots(avatar, datasets, shots), reporter)
     options = {key: value for key, value in config.as_dict().items() if key not in _OWN}
     parallel.require_alike(
-        {"options": json.dumps(options), "data": source.fingerprint() + lessons.fingerprint, "image loss": loss_name}
+        {
+            "options": json.dumps(options),
+            "data": source.fingerprint() + lessons.fingerprint,
+            "image loss": loss_name,
+            "precision": precision,
+        }
     )
     trainer.make_same()
     trainer.goes_on()  # all by one clock from here on

@@ -20,7 +20,7 @@ from .adversarial import make_adversary
 from .batches import BatchSource
 from .checkpoint import Checkpoint, nest, shared_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
-from .devices import as_laid_out, bfloat16_pays, lay_out
+from .devices import as_laid_out, lay_out
 from .initialise import body_tensors
 from .light import LightGains
 from .objective import Objective
@@ -78,9 +78,6 @@ class Trainer:
         self._source, self._lessons = source, lessons or ProxyLessons(avatar, source)
         self._fingerprint = fingerprint + self._lessons.fingerprint
         self._device = avatar.proxy_params.device
-        avatar.mixed_precision = config.precision == "mixed" or (
-            config.precision == "auto" and bfloat16_pays(self._device)
-        )
         lay_out(avatar.generator, self._device)
         textures = [p for n, p in avatar.named_parameters() if n in TEXTURES]
         network = [p for n, p in avatar.named_parameters() if n not in TEXTURES]
