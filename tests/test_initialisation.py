@@ -109,6 +109,19 @@ def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
         assert harmonics == pytest.approx(0.03 * TEXTURE_RATE / WARM_UP, rel=0.02)
 
 
+def test_options_that_change_nothing_are_named() -> None:
+    for options, idle in (
+        ({"method": "textured", "init": "random", "pretrain": 0.5}, ["--pretrain"]),
+        ({"method": "textured", "pretrain": 0.5}, []),
+        ({"init": "random", "proxy_steps": 0}, ["--proxy-steps"]),
+        ({"residual": False, "weight_coordinates": 5.0}, ["--weight-coordinates"]),
+        ({"init_from": "a.avatar", "method": "textured", "pretrain": 0.5}, ["--pretrain"]),
+        ({"weight_coordinates": 5.0, "proxy_steps": 0}, []),
+        ({"method": "v2v", "texture_size": 64, "weight_coordinates": 2.0}, ["--texture-size", "--weight-coordinates"]),
+    ):
+        assert TrainConfig(**options).idle == idle  # type: ignore[arg-type]
+
+
 def test_a_network_that_points_beyond_its_charts_averages_sound_textures(root: Path, few: Path, tmp_path: Path) -> None:
     other = other_avatar(tmp_path / "other.avatar")
     avatar = load_avatar(other)

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,6 +90,7 @@ def test_the_header_tells_how_it_was_made(root: Path, finished: Path) -> None:
     assert said["provenance"]["config"]["method"] == "textured-proxy" and said["provenance"]["steps"] == 16
     assert said["provenance"]["datasets"] == ["rendered_human"]
     assert "L1" in said["provenance"]["image_loss"]
+    assert said["provenance"]["precision"] in ("bfloat16", "float32")
     figures = said["metrics"]
     assert figures["heldout_views"] == 24 and figures["preview_psnr"] > 10
     assert 10 < figures["heldout_psnr_box"] < 40 and 0 < figures["heldout_ssim_box"] < 1
@@ -164,6 +166,27 @@ def test_a_finished_run_is_not_done_again(root: Path, footage: Path, finished: P
     before = finished.stat().st_mtime_ns
     assert "finished" in run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL)
     assert finished.stat().st_mtime_ns == before
+
+
+def test_a_finished_static_avatar_is_not_made_again(root: Path, footage: Path, tmp_path: Path) -> None:
+    words = ("train", footage, "-o", tmp_path / "still.avatar", "--method", "static", *SMALL)
+    first = run(root, *words)
+    assert "Wrote" in first and "Image loss" not in first
+    again = run(root, *words)
+    assert "still.avatar is finished" in again and "Wrote" not in again
+
+
+def test_an_empty_row_of_the_preview_does_not_end_a_run(
+    root: Path, footage: Path, finished: Path, tmp_path: Path
+) -> None:
+    """As a power cut leaves it where the disk had the name but not yet the picture."""
+    avatar = tmp_path / "person.avatar"
+    folder = shutil.copytree(finished.with_name("person.avatar.train"), tmp_path / "person.avatar.train")
+    (folder / "preview" / "00000001.png").write_bytes(b"")
+    said = run(root, "train", footage, "-o", avatar, "--steps", 17, *SMALL, "--license", "test licence")
+    assert "Resuming at step 16" in said and avatar.exists()
+    rows = [path for path in (folder / "preview").glob("*.png") if path.stat().st_size]
+    assert cv2.imread(str(folder / "preview.png")).shape[0] == 64 * len(rows)
 
 
 def test_other_options_or_data_are_refused(root: Path, footage: Path, finished: Path) -> None:
@@ -338,6 +361,9 @@ def test_bad_options_are_told_in_a_sentence(root: Path, footage: Path, tmp_path:
         (("--size", "100"), "multiple of 32"),
         (("--steps", "5", "--minutes", "1"), "one budget"),
         (("--clip", "0"), "--clip must be more than 0"),
+        (("--seed", "-1"), "--seed must lie between 0"),
+        (("--threads", "-1"), "--threads and --cache-gb must not be negative"),
+        (("--weight-adversarial", "nan"), "--weight-adversarial must be a finite number"),
         (("--weight-mask", "-1"), "--weight-mask must be at least 0"),
         (("--init-from", tmp_path / "none.avatar", "--steps", "1"), "none.avatar"),
         (("--image-loss", "vgg", "--vgg-weights", tmp_path / "none.pth", "--steps", "1"), "none.pth"),

@@ -38,8 +38,8 @@ def add_commands(subparsers: Any) -> None:
     evaluate = subparsers.add_parser(
         "evaluate",
         help="compare an avatar's pictures with a dataset's",
-        description="PSNR and SSIM over the whole frame and in the person's box, mask IoU and sharpness, by split and "
-        "camera.",
+        description="PSNR, SSIM and MS-SSIM over the whole frame and in the person's box, mask IoU, FLIP, sharpness, "
+        "flicker and Fréchet distances (LPIPS and FID where their weights are), by split and camera.",
     )
     evaluate.add_argument("avatar", type=Path, metavar="AVATAR", help="the avatar file")
     evaluate.add_argument("dataset", type=Path, metavar="DATASET", help="dataset folder")

@@ -5,6 +5,7 @@ the run."""
 from __future__ import annotations
 
 import argparse
+import math
 import types
 import typing
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -13,6 +14,8 @@ from typing import Any
 from ..neural_backend.interface.avatar_header import METHODS
 from ..neural_backend.interface.messages import BackendError
 
+#: What a run without a budget gets.
+DEFAULT_MINUTES = 60.0
 #: Options that mean nothing to a method; `static` learns nothing at all.
 _TEXTURES = ("texture_size", "unseen", "weight_smooth", "weight_view")
 _LEARNING = (
@@ -21,9 +24,8 @@ _LEARNING = (
     "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
 )  # fmt: skip
 _IDLE: dict[str, tuple[str, ...]] = {
-    "textured-proxy": (), "textured": ("weight_coordinates",), "static": _LEARNING,
-    "direct-proxy": (*_TEXTURES, "weight_coordinates", "pretrain"),
-    **dict.fromkeys(("direct", "v2v"), (*_TEXTURES, "weight_coordinates", "pretrain", "proxy_steps", "hair", "init")),
+    "textured-proxy": (), "textured": (), "static": _LEARNING, "direct-proxy": _TEXTURES,
+    **dict.fromkeys(("direct", "v2v"), (*_TEXTURES, "proxy_steps", "hair", "init")),
 }  # fmt: skip
 
 #: Weights of the discriminators' losses where the method is v2v, in pix2pixHD's and vid2vid's proportion.
@@ -64,7 +66,10 @@ class TrainConfig:
     view_order: int = _option(
         0, "order, up to 2, of the spherical harmonics by which the textures' colour changes with the direction of view"
     )
-    minutes: float = _option(0.0, "stop after this many minutes by the clock, counted from the start", run=True)
+    minutes: float = _option(
+        0.0, f"stop after this many minutes by the clock, from the start on; {DEFAULT_MINUTES:g} where no budget is "
+        "given", run=True,
+    )  # fmt: skip
     cpu_minutes: float = _option(
         0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
     )
@@ -155,6 +160,10 @@ class TrainConfig:
     cache_gb: float = _option(4.0, "memory for decoded pictures in GiB", run=True)
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            finite = not isinstance(value, float) or math.isfinite(value)
+            _require(finite, f"--{_flag(option.name)} must be a finite number, not {value}")
         for name in ("method", "image_loss", "precision", "init", "unseen"):
             choices = next(f for f in fields(self) if f.name == name).metadata["choices"]
             _require(getattr(self, name) in choices, f"--{_flag(name)} must be one of {', '.join(choices)}")
@@ -169,6 +178,9 @@ class TrainConfig:
             "--method static has no network to take: leave --init-from out",
         )
         self._check_init()
+        _require(0 <= self.seed < 2**63, f"--seed must lie between 0 and {2**63 - 1}")
+        _require(self.threads >= 0 and self.cache_gb >= 0, "--threads and --cache-gb must not be negative")
+        _require(self.checkpoint_minutes >= 0, "--checkpoint-minutes must not be negative")
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
@@ -198,9 +210,16 @@ class TrainConfig:
 
     @property
     def idle(self) -> list[str]:
-        """Options that were given and change nothing, as they are written: a method has no use for them."""
-        names = [*_IDLE[self.method], *(["vgg_weights"] if self.image_loss in ("fallback", "vgg-random") else [])]
-        names += ["pretrain"] if self.method == "textured-proxy" and self.residual else []
+        """Options that were given and change nothing, as they are written: a method, or a beginning, has no use for
+        them."""
+        names = {*_IDLE[self.method]}
+        for name, used in (
+            ("vgg_weights", self.image_loss not in ("fallback", "vgg-random")),
+            ("pretrain", self.pretrained),
+            ("weight_coordinates", self.method == "textured-proxy" and self.residual),
+            ("proxy_steps", self.init != "random"),
+        ):
+            names |= set() if used else {name}
         given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
         return [f"--{_flag(f.name)}" for f in fields(self) if f.name in given and f.name in names]
 

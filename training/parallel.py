@@ -178,12 +178,6 @@ def require_alike(facts: Mapping[str, str]) -> None:
             ))  # fmt: skip
 
 
-def wait_for_all() -> None:
-    """Wait until every process has come here."""
-    if size() > 1:
-        _gather(b"")
-
-
 @contextmanager
 def agreed() -> Iterator[None]:
     """A stage without any exchange in it that may fail in one process: then it fails in all, with the same sentence.

@@ -14,6 +14,7 @@ import torch
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
 from ..neural_backend.png import encode_png, write_png
+from .atlas import read_picture
 from .batches import Shot, stack
 from .dataset import Dataset, View
 from .initialise import frame_views
@@ -95,7 +96,8 @@ class Preview:
         return float(np.mean(scores))
 
     def _stack(self) -> None:
-        files = [np.fromfile(path, np.uint8) for path in sorted((self._folder / "preview").glob("*.png"))]
-        rows = [row for row in (cv2.imdecode(data, cv2.IMREAD_COLOR) for data in files) if row is not None]
+        # A row that a power cut left empty is passed over.
+        files = sorted((self._folder / "preview").glob("*.png"))
+        rows = [row for path in files if (row := read_picture(path)) is not None]
         same = [row for row in rows if row.shape == rows[-1].shape]
-        write_png(self._folder / "preview.png", np.concatenate(same)[..., ::-1] / 255)
+        write_png(self._folder / "preview.png", np.concatenate(same) / 255)

@@ -7,10 +7,8 @@ import math
 import time
 from dataclasses import dataclass
 
-from .config import TrainConfig
+from .config import DEFAULT_MINUTES, TrainConfig
 
-#: What a run without a budget gets.
-DEFAULT_MINUTES = 60.0
 #: Steps over which the learning rate rises at the start, so that Adam's moments settle.
 WARM_UP = 50
 #: The share of the learning rate that is left at the end.
