@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from run_tables import FIGURES, PACKAGE, Means, cell, markdown, mean, meanings, measured, write_frames
+from run_tables import FIGURES, Means, cell, markdown, mean, meanings, measured, write_frames
 from scipy import stats
-from training_runs import SEEDS, Run, Runner, Test, add_options
+from training_runs import PACKAGE, SEEDS, Run, Runner, Test, add_options
 
 DEFAULT = "default"
 DISTURBED = "disturbed"
@@ -78,6 +78,9 @@ VARIANTS = {
 def disturbed(dataset: Path, folder: Path) -> Path:
     """The dataset with the errors of a pose model in its joints: those of training's own, drawn once."""
     if (folder / "joints.npz").exists():
+        source = (folder / "images").resolve().parent
+        if source != dataset.resolve():  # figures on one person's poses must not pass for another's
+            raise SystemExit(f"{folder} was made from {source}; delete it, or give --work.")
         return folder
     room = {n: importlib.import_module(f"{PACKAGE}.{n}") for n in (
         "training.dataset", "training.disturbance", "neural_backend.interface.skeleton")}  # fmt: skip
@@ -92,9 +95,10 @@ def disturbed(dataset: Path, folder: Path) -> Path:
         if (dataset / name).exists():
             shutil.copyfile(dataset / name, temporary / name)
     (temporary / "images").symlink_to((dataset / "images").resolve(), target_is_directory=True)
-    names = room["neural_backend.interface.skeleton"].JOINTS
-    np.savez(temporary / "joints.npz", joints=joints, confidence=confidence, names=np.array(names),
-             split=np.array(data.split), clip=np.array(data.clip))  # fmt: skip
+    names = np.array(room["neural_backend.interface.skeleton"].JOINTS)
+    with np.load(dataset / "joints.npz", allow_pickle=False) as file:
+        rest = {key: file[key] for key in file}
+    np.savez(temporary / "joints.npz", **{**rest, "joints": joints, "confidence": confidence, "names": names})
     temporary.rename(folder)
     return folder
 

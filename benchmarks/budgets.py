@@ -28,8 +28,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_tables import FIGURES, PACKAGE, figures_table, markdown, meanings, strip, unknowable, write_frames
-from training_runs import Run, Runner, Test, add_options
+from run_tables import FIGURES, figures_table, markdown, meanings, strip, unknowable, write_frames
+from training_runs import PACKAGE, Run, Runner, Test, add_options
 
 METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
 #: What the long run is to reach.

@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from run_tables import PACKAGE, Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
-from training_runs import SEEDS, Run, Runner, Test, add_options
+from run_tables import Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
+from training_runs import PACKAGE, SEEDS, Run, Runner, Test, add_options
 
 #: The same for every method. Pictures of this size have the footage's own resolution, so there is nothing to refine.
 COMMON = ("--image-loss", "fallback", "--refine", "0")

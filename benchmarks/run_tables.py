@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import runpy
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from training_runs import ROOT
+from training_runs import PACKAGE
 
-PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
 FIGURES: Mapping[str, Any] = importlib.import_module(f"{PACKAGE}.training.figures").FIGURES
 #: What `evaluate` says of a run: means by name.
 Means = Mapping[str, float | None]

@@ -10,9 +10,11 @@ again; what was interrupted resumes.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
+import runpy
 import signal
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
 #: Seeds of a benchmark whose spread is told.
 SEEDS = (0, 1, 2)
 
@@ -116,6 +119,7 @@ class Runner:
 
     def _do(self, run: Run) -> dict[str, Any]:
         avatar, device = self.path(run, ".avatar"), ("--device", self.device)
+        self.path(run, ".asked.json").write_text(json.dumps(self._asked(run), indent=1) + "\n", "utf-8")
         if not avatar.exists():  # it is written last of all, and renamed
             self._note_machine(run)
             threads = ("--threads", str(self.threads))
@@ -140,14 +144,15 @@ class Runner:
         if machine(self.device) not in known:
             path.write_text("\n".join([*known, machine(self.device)]) + "\n", "utf-8")
 
-    def _check(self, run: Run) -> None:
-        """Figures of other options must not pass for these."""
+    def _asked(self, run: Run) -> dict[str, Any]:
+        """What a run is asked for, as it is kept beside it."""
         tests = {name: [test.data.name, *test.options] for name, test in run.tests.items()}
-        asked = {"data": run.data.resolve().name, "train": list(run.options), "tests": tests, "threads": self.threads}
+        return {"data": run.data.resolve().name, "train": list(run.options), "tests": tests, "threads": self.threads}
+
+    def _check(self, run: Run) -> None:
+        """Figures of other options must not pass for these: ends the program where they would."""
         path = self.path(run, ".asked.json")
-        if not path.exists():
-            path.write_text(json.dumps(asked, indent=1) + "\n", "utf-8")
-        elif json.loads(path.read_text("utf-8")) != asked:
+        if path.exists() and json.loads(path.read_text("utf-8")) != self._asked(run):
             raise SystemExit(f"{run.name} was begun with other options ({path}); delete its files, or give --work.")
 
     def _command(self, run: Run, *words: object) -> None:
@@ -182,7 +187,9 @@ def machine(device: str) -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     gpu = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
-    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}"
+    pays = importlib.import_module(f"{PACKAGE}.training.devices").bfloat16_pays(torch.device(device))
+    number = "bfloat16" if pays else "float32"  # what --precision auto comes to
+    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}, networks in {number}"
 
 
 def told(run: Run, figures: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_tables import PACKAGE, Means, figures_table, mean, meanings, strip, write_frames
-from training_runs import ROOT, SEEDS, Run, Runner, Test, add_options
+from run_tables import Means, figures_table, mean, meanings, strip, write_frames
+from training_runs import PACKAGE, ROOT, SEEDS, Run, Runner, Test, add_options
 
 WAYS = {
     "transfer": "from the avatar, a tenth of the time",

@@ -21,8 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from run_tables import PACKAGE, markdown
-from training_runs import ROOT
+from run_tables import markdown
+from training_runs import PACKAGE, ROOT
 
 #: Heights of the planes, as shares of the way from the hips to the neck, and half their width in trunk lengths.
 HEIGHTS, HALF = (0.4, 0.5, 0.6), 0.5
