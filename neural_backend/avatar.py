@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from .bone_maps import CHANNELS as BONE_CHANNELS
 from .bone_maps import draw_bones
+from .coordinates import Coordinates
 from .interface.avatar_header import METHODS
 from .interface.body import BodyFrames, body_frames, body_scale
 from .interface.camera import Camera
-from .interface.proxy import PART_COUNT, RESIDUAL_REACH, ProxyGeometry, default_proxy
+from .interface.proxy import PART_COUNT, ProxyGeometry, default_proxy
 from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
 from .past import PAST_CHANNELS, Past, past_maps
@@ -81,14 +82,14 @@ class AvatarConfig:
 class BodyMaps:
     """What the network says of each pixel, before textures are sampled; (B, ..., H, W) at the network's size.
 
-    logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: (B, 48, H, W) in
-    0..1, or None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units
+    logits: (B, 25, H, W), background last (direct methods: (B, 1, H, W), the mask's). coordinates: of all parts, or
+    None. rgb: (B, 3, H, W) of direct methods, else None. proxy: the proxy's maps. scale: (B,) scene units
     per body unit. view: (B, 24, n) weights of each part's view harmonics, None for an avatar without. shown: (B, C, H,
     W) what the network was shown of the present pose; None where it is not training.
     """
 
     logits: Tensor
-    coordinates: Tensor | None
+    coordinates: Coordinates | None
     rgb: Tensor | None
     proxy: ProxyMaps | None
     scale: npt.NDArray[np.float64]
@@ -142,7 +143,6 @@ class Avatar(nn.Module):
         self.body_size = float(np.linalg.norm(self.rest_joints[a] - self.rest_joints[b], axis=-1).sum())
         self.register_buffer("proxy_params", torch.zeros(0))
         self.set_proxy(proxy or default_proxy())
-        self.register_buffer("reach", torch.tensor(np.repeat(RESIDUAL_REACH, 2))[None, :, None, None], persistent=False)
         self.textures = (
             nn.Parameter(torch.full((PART_COUNT, 3, config.texture_size, config.texture_size), 0.5))
             if config.textured
@@ -160,7 +160,6 @@ class Avatar(nn.Module):
             self.generator = (TwoScaleGenerator if config.reads_past else Generator)(config.network, inputs, outputs)
 
     proxy_params: Tensor
-    reach: Tensor
 
     def set_proxy(self, proxy: ProxyGeometry) -> None:
         """Takes new proxy numbers (fitted ones)."""
@@ -221,7 +220,7 @@ class Avatar(nn.Module):
             proxy = self.proxy_maps(joints, confidence, cameras)
         if self.generator is None:
             assert proxy is not None
-            return BodyMaps(proxy.logits, proxy.coordinates, None, proxy, scale)
+            return BodyMaps(proxy.logits, Coordinates(None, proxy.coordinates), None, proxy, scale)
         inputs = self.bone_maps(joints, confidence, cameras)
         if proxy is not None:
             inputs = torch.cat([inputs, self._proxy_input(proxy, joints, cameras, scale)], 1)
@@ -229,13 +228,14 @@ class Avatar(nn.Module):
         if self.config.reads_past:
             inputs = torch.cat([inputs, past_maps(past, self.bone_maps, cameras, inputs.device)], 1)
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            first, second = (x.float() for x in self.generator(inputs))
+            first, second = self.generator(inputs)
+        first = first.float()
         if not self.config.textured:
             mask = first if proxy is None else first - proxy.logits[:, -1:] * 2
-            return BodyMaps(mask, None, torch.sigmoid(second), proxy, scale, shown=shown)
+            return BodyMaps(mask, None, torch.sigmoid(second.float()), proxy, scale, shown=shown)
         if proxy is None or not self.config.residual:
-            return BodyMaps(first, torch.sigmoid(second), None, proxy, scale, shown=shown)
-        coordinates = torch.addcmul(proxy.coordinates, self.reach, torch.tanh(second))
+            return BodyMaps(first, Coordinates(second), None, proxy, scale, shown=shown)
+        coordinates = Coordinates(second, proxy.coordinates)
         return BodyMaps(proxy.logits + first, coordinates, None, proxy, scale, shown=shown)
 
     def _proxy_input(
@@ -264,12 +264,13 @@ class Avatar(nn.Module):
             return Prediction(enlarged(maps.rgb), torch.sigmoid(mask), mask, maps)
         alpha = torch.sigmoid(mask)
         weights = enlarged(torch.softmax(maps.logits[:, :-1], 1))
-        coordinates, where = enlarged(maps.coordinates), alpha.detach()[:, 0] > 0.01
+        coordinates, where = maps.coordinates, alpha.detach()[:, 0] > 0.01
         if maps.view is None:
-            return Prediction(sample_pictures(self.textures, weights, coordinates, where), alpha, mask, maps)
+            rgb = sample_pictures(self.textures, weights, coordinates, where, detail)
+            return Prediction(rgb, alpha, mask, maps)
         one = [slice(i, i + 1) for i in range(len(where))]  # each body has textures of its own
         bodies = zip(self.textures_of(maps), one, strict=True)
-        rgb = torch.cat([sample_pictures(t, weights[i], coordinates[i], where[i]) for t, i in bodies])
+        rgb = torch.cat([sample_pictures(t, weights[i], coordinates.of(i), where[i], detail) for t, i in bodies])
         return Prediction(rgb, alpha, mask, maps)
 
     def textures_of(self, maps: BodyMaps) -> list[Tensor]:

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from .avatar import Avatar, BodyMaps
 from .interface.camera import Camera
 from .interface.messages import EMPTY_DEPTH
-from .interface.proxy import PART_COUNT
 from .past import Past
 from .textures import KEPT_PARTS, sample_dominant
 
@@ -127,33 +126,19 @@ def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tenso
     parts = _interpolated(torch.softmax(maps.logits[0, :-1], 0), u, v)
     weights, which = parts.flatten(1)[:, index].topk(KEPT_PARTS, 0)
     row = torch.div(index, len(u), rounding_mode="floor")
-    places = _gathered(maps.coordinates[0], which, u[index - row * len(u)], v[row])
+    places = maps.coordinates.between(0, which, u[index - row * len(u)], v[row])
     rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
     rgb[:, index] = sample_dominant(avatar.textures_of(maps)[0], weights, places, which)
     return alpha, rgb.view(3, *alpha.shape[1:])
 
 
-def _gathered(coordinates: Tensor, which: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Coordinates (K, N, 2) of parts which (K, N) at N crop places, bilinear; only what is needed is read."""
-    _, height, width = coordinates.shape
-    x, y = (x - 0.5).clamp(0, width - 1), (y - 0.5).clamp(0, height - 1)
-    left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
-    fx, fy = x - left, y - top
-    base = which * 2 * height * width + (top * width + left).long()
-    flat = coordinates.reshape(-1)
-    out = []
-    for channel in range(2):
-        first = base + channel * height * width
-        upper = flat[first] * (1 - fx) + flat[first + 1] * fx
-        lower = flat[first + width] * (1 - fx) + flat[first + width + 1] * fx
-        out.append(upper * (1 - fy) + lower * fy)
-    return torch.stack(out, -1)
+def _pixels(u: Tensor, v: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows (h, 1) and columns (1, w) of the pixels that crop coordinates lie in."""
+    return v.long().clamp(0, height - 1)[:, None], u.long().clamp(0, width - 1)[None]
 
 
 def _nearest(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    height, width = maps.shape[-2:]
-    rows, columns = v.long().clamp(0, height - 1), u.long().clamp(0, width - 1)
-    return maps[..., rows[:, None], columns[None]]
+    return maps[(..., *_pixels(u, v, *maps.shape[-2:]))]
 
 
 def _dominant(maps: BodyMaps, source: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,9 +147,9 @@ def _dominant(maps: BodyMaps, source: Tensor, u: Tensor, v: Tensor) -> tuple[Ten
         assert maps.proxy is not None
         part = _nearest(_from(source, maps.proxy.logits[0, :-1].argmax(0)[None])[0], u, v)
         return (part + 1).float(), _nearest(_from(source, maps.proxy.visible[0]), u, v).permute(1, 2, 0)
-    part = _nearest(maps.logits[0, :-1].argmax(0), u, v)
-    both = _nearest(maps.coordinates[0], u, v).view(PART_COUNT, 2, *part.shape)
-    return (part + 1).float(), both.gather(0, part[None, None].expand(1, 2, -1, -1))[0].permute(1, 2, 0)
+    rows, columns = _pixels(u, v, *maps.coordinates.size)
+    part = maps.logits[0, :-1].argmax(0)[rows, columns]
+    return (part + 1).float(), maps.coordinates.at(0, part, rows, columns)
 
 
 def _sources(maps: BodyMaps) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .coordinates import Coordinates
 from .interface.proxy import PART_COUNT
 
 #: Parts that a pixel's colour is mixed from; where surfaces meet, two share a pixel, and a third may.
@@ -14,21 +15,25 @@ KEPT_PARTS = 3
 
 
 def sample_pictures(
-    textures: Tensor, probabilities: Tensor, coordinates: Tensor, where: Tensor | None = None
+    textures: Tensor, probabilities: Tensor, coordinates: Coordinates, where: Tensor | None = None, detail: int = 1
 ) -> Tensor:
     """Equation 1 for whole pictures, of the few likeliest parts of each pixel (:data:`KEPT_PARTS`), as rendering does.
 
     probabilities: (B, 24, H, W), the parts' probabilities divided by their sum (the mask is kept apart);
-    coordinates: (B, 48, H, W), clamped to 0..1; where: (B, H, W) bool, pixels to sample (None for all). Returns
-    (B, 3, H, W), 0 elsewhere. Differentiable with respect to textures, probabilities and coordinates.
+    coordinates: of the same bodies, at a ``detail``-th of that size; where: (B, H, W) bool, pixels to sample (None for
+    all). Returns (B, 3, H, W), 0 elsewhere. Differentiable with respect to textures, probabilities and coordinates.
     """
     b, _, height, width = probabilities.shape
     size = height * width
     flags = where.reshape(b, size) if where is not None else probabilities.new_ones(b, size, dtype=torch.bool)
     body, pixel = torch.nonzero(flags, as_tuple=True)
     weights, which = (x.T for x in probabilities.view(b, PART_COUNT, size)[body, :, pixel].topk(KEPT_PARTS, 1))
-    first = ((body * PART_COUNT + which) * 2) * size + pixel
-    places = coordinates.reshape(-1)[torch.stack([first, first + size], -1)]
+    row = torch.div(pixel, width, rounding_mode="floor")
+    column = pixel - row * width
+    if detail == 1:
+        places = coordinates.at(body, which, row, column)
+    else:
+        places = coordinates.between(body, which, (column + 0.5) / detail, (row + 0.5) / detail)
     colours = sample_dominant(textures, weights, places, which)
     flat = torch.zeros(3, b * size, dtype=colours.dtype, device=colours.device)
     flat = flat.index_copy(1, body * size + pixel, colours)

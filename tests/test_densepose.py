@@ -21,6 +21,7 @@ import torch
 
 from neural_avatar.cli import main
 from neural_avatar.neural_backend.avatar_file import load_avatar
+from neural_avatar.neural_backend.coordinates import Coordinates
 from neural_avatar.training import initialise
 from neural_avatar.training.batches import BatchSource, Shot
 from neural_avatar.training.checkpoint import read_checkpoint
@@ -151,12 +152,13 @@ def test_what_is_not_known_teaches_nothing() -> None:
     logits, coordinates = torch.randn(2, 25, 8, 8, requires_grad=True), torch.rand(2, 48, 8, 8, requires_grad=True)
     part, target = torch.randint(0, 25, (2, 8, 8)), torch.rand(2, 2, 8, 8)
     part[1] = -1
-    both = surface_loss(logits, coordinates, part, target)
-    alone = surface_loss(logits[:1], coordinates[:1], part[:1], target[:1])
+    known = Coordinates(None, coordinates)
+    both = surface_loss(logits, known, part, target)
+    alone = surface_loss(logits[:1], known.of(slice(1)), part[:1], target[:1])
     torch.testing.assert_close(both, alone)
     sum(both).backward()
     assert logits.grad is not None and (logits.grad[1] == 0).all() and (logits.grad[0] != 0).any()
-    nothing = surface_loss(logits, coordinates, torch.full_like(part, -1), target)
+    nothing = surface_loss(logits, known, torch.full_like(part, -1), target)
     assert all(float(loss.detach()) == 0 for loss in nothing)
 
 

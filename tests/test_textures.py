@@ -6,6 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from neural_avatar.neural_backend.coordinates import Coordinates
+from neural_avatar.neural_backend.interface.proxy import RESIDUAL_REACH
 from neural_avatar.neural_backend.textures import KEPT_PARTS, sample_dominant, sample_pictures
 
 
@@ -48,8 +50,8 @@ def test_pictures_are_sampled_where_asked_and_gradients_reach_textures_and_coord
     coordinates = torch.rand(2, 48, 5, 4, requires_grad=True)
     where = torch.rand(2, 5, 4) > 0.5
     whole, some = (
-        sample_pictures(textures, weights, coordinates),
-        sample_pictures(textures, weights, coordinates, where),
+        sample_pictures(textures, weights, Coordinates(None, coordinates)),
+        sample_pictures(textures, weights, Coordinates(None, coordinates), where),
     )
     torch.testing.assert_close(some, whole * where[:, None])
     top, which = weights[1, :, 2, 3].topk(KEPT_PARTS)
@@ -58,12 +60,37 @@ def test_pictures_are_sampled_where_asked_and_gradients_reach_textures_and_coord
     some.sum().backward()
     assert textures.grad is not None and textures.grad.abs().sum() > 0
     assert coordinates.grad is not None and coordinates.grad.abs().sum() > 0
-    nobody = sample_pictures(textures, weights, coordinates, torch.zeros_like(where))
+    nobody = sample_pictures(textures, weights, Coordinates(None, coordinates), torch.zeros_like(where))
     assert nobody.shape == whole.shape and not nobody.any()
 
 
 def test_gradients_are_those_of_the_pictures() -> None:
     torch.manual_seed(3)
     textures, weights = torch.rand(24, 3, 4, 4).double(), torch.softmax(torch.randn(1, 24, 2, 2).double() * 3, 1)
-    inputs = [x.requires_grad_(True) for x in (textures, weights, torch.rand(1, 48, 2, 2).double())]
-    assert torch.autograd.gradcheck(sample_pictures, inputs)
+    answer, proxy = torch.randn(1, 48, 2, 2).double(), torch.rand(1, 48, 2, 2).double()
+    inputs = [x.requires_grad_(True) for x in (textures, weights, answer)]
+    assert torch.autograd.gradcheck(lambda t, w, a: sample_pictures(t, w, Coordinates(a)), inputs)
+    assert torch.autograd.gradcheck(lambda t, w, a: sample_pictures(t, w, Coordinates(a, proxy)), inputs)
+    fine = weights.detach().repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.autograd.gradcheck(lambda t, a: sample_pictures(t, fine, Coordinates(a, proxy), None, 2),
+                                    (textures, answer))  # fmt: skip
+
+
+def test_coordinates_are_residuals_over_the_proxy_and_lie_between_pixels_as_pictures_do() -> None:
+    torch.manual_seed(4)
+    answer, proxy = torch.randn(2, 48, 6, 5), torch.rand(2, 48, 6, 5)
+    reach = torch.from_numpy(np.repeat(RESIDUAL_REACH, 2))[None, :, None, None]
+    grid = torch.meshgrid(torch.arange(2), torch.arange(24), torch.arange(6), torch.arange(5), indexing="ij")
+    for own, dense in (
+        (Coordinates(answer, proxy), proxy + reach * answer.tanh()),
+        (Coordinates(answer), answer.sigmoid()),
+        (Coordinates(None, proxy), proxy),
+    ):
+        assert own.size == (6, 5)
+        read = own.at(*grid).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        torch.testing.assert_close(read, dense)
+        fine = torch.nn.functional.interpolate(dense, scale_factor=2, mode="bilinear").view(2, 24, 2, 12, 10)
+        row, column = torch.meshgrid(torch.arange(12), torch.arange(10), indexing="ij")
+        part = torch.arange(24)[:, None].expand(24, 120)
+        places = own.of(slice(1, 2)).between(0, part, (column.flatten() + 0.5) / 2, (row.flatten() + 0.5) / 2)
+        torch.testing.assert_close(places.view(24, 12, 10, 2), fine[1].permute(0, 2, 3, 1))

@@ -216,7 +216,7 @@ class TrainConfig:
         for name, used in (
             ("vgg_weights", self.image_loss not in ("fallback", "vgg-random")),
             ("pretrain", self.pretrained),
-            ("weight_coordinates", self.method == "textured-proxy" and self.residual),
+            ("weight_coordinates", self.method == "textured-proxy"),
             ("proxy_steps", self.init != "random"),
         ):
             names |= set() if used else {name}

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..neural_backend.coordinates import Coordinates
+from ..neural_backend.proxy_maps import ProxyMaps
 from .parallel import mean_over_processes
 from .vgg import VggFeatures
 
@@ -98,22 +100,35 @@ def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     return (per_pixel * valid).sum() / mean_over_processes(valid.sum()).clamp_min(1)
 
 
-def surface_loss(logits: Tensor, coordinates: Tensor, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def surface_loss(logits: Tensor, coordinates: Coordinates, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Pre-training towards known surfaces: cross-entropy of the parts, L1 of the coordinates.
 
-    logits: (B, 25, H, W), background last; coordinates: (B, 48, H, W); part: (B, H, W) int64, 0 background, -1 where
-    nothing is known; target: (B, 2, H, W), coordinates of that part. Returns both losses, means over what is known and
-    over the person's pixels.
+    logits: (B, 25, H, W), background last; coordinates: of the same bodies; part: (B, H, W) int64, 0 background, -1
+    where nothing is known; target: (B, 2, H, W), coordinates of that part. Returns both losses, means over what is
+    known and over the person's pixels.
     """
-    b, classes, height, width = logits.shape
     known = part >= 0
-    labels = torch.where(known, (part - 1) % classes, -100)  # the number that cross_entropy leaves out
+    labels = torch.where(known, (part - 1) % logits.shape[1], -100)  # the number that cross_entropy leaves out
     parts = functional.cross_entropy(logits, labels, reduction="sum")
     parts = parts / mean_over_processes(known.sum().float()).clamp_min(1)
-    index = (part - 1).clamp_min(0)[:, None, None].expand(b, 1, 2, height, width)
-    own = coordinates.view(b, classes - 1, 2, height, width).gather(1, index)[:, 0]
-    person = (part > 0)[:, None]
-    return parts, ((own - target).abs() * person).sum() / (2 * mean_over_processes(person.sum().float())).clamp_min(1)
+    count = mean_over_processes((part > 0).sum().float())
+    return parts, coordinates_off(coordinates, part, target).abs().sum() / (2 * count).clamp_min(1)
+
+
+def coordinates_off(coordinates: Coordinates, part: Tensor, target: Tensor) -> Tensor:
+    """How far coordinates lie from known ones: (N, 2) over the N pixels that belong to a part.
+
+    part: (B, H, W) int64, 1..24 where a part is known; target: (B, 2, H, W), coordinates of that part.
+    """
+    body, row, column = torch.nonzero(part > 0, as_tuple=True)
+    own = coordinates.at(body, part[body, row, column] - 1, row, column)
+    return own - target[body, :, row, column]
+
+
+def coordinates_loss(coordinates: Coordinates, proxy: ProxyMaps) -> Tensor:
+    """The mean square by which coordinates leave the proxy's, where it is seen and on the part that is seen there."""
+    off = coordinates_off(coordinates, proxy.part, proxy.visible)
+    return off.square().sum() / (2 * mean_over_processes((proxy.part > 0).sum().float())).clamp_min(1)
 
 
 def total_variation(textures: Tensor) -> Tensor:

@@ -56,8 +56,7 @@ class Objective:
         if self._light is not None:
             terms["light"] = self._light.penalty()
         if maps.proxy is not None and maps.coordinates is not None:
-            stray = nn.functional.mse_loss(maps.coordinates, maps.proxy.coordinates)
-            terms["coordinates"] = config.weight_coordinates * stray
+            terms["coordinates"] = config.weight_coordinates * losses.coordinates_loss(maps.coordinates, maps.proxy)
         if self._adversary is not None:
             adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
             terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}

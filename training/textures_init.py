@@ -68,14 +68,14 @@ def average_textures(
             raise ValueError(f"method {avatar.config.method} has no textures to average")
         rgba = torch.from_numpy(np.stack([c.rgba for c in crops])).to(device)
         valid = torch.from_numpy(np.stack([c.valid for c in crops])).to(device)
-        weights, coordinates = (_enlarged(x, detail) for x in (maps.logits[:, :-1].softmax(1), maps.coordinates))
+        weights = _enlarged(maps.logits[:, :-1].softmax(1), detail)
         part, body = weights.argmax(1), _enlarged(maps.mask_logits, detail)[:, 0] > 0
         opaque = (rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & body
         b, y, x = torch.nonzero(opaque, as_tuple=True)
         k = part[b, y, x]
         straight = rgba[b, :3, y, x] / rgba[b, 3:, y, x]
         colour = torch.cat([straight, torch.ones(len(k), 1, device=device)], 1)
-        place = torch.stack([coordinates[b, 2 * k, y, x], coordinates[b, 2 * k + 1, y, x]], 1)
+        place = maps.coordinates.between(b, k[None], (x + 0.5) / detail, (y + 0.5) / detail)[0]
         # A residual may point a little beyond its chart, where sampling reads the chart's edge.
         _splat(total, k, place.clamp(0, 1) * (size - 1), colour, size)
         if progress:
