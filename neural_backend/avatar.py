@@ -98,15 +98,19 @@ class BodyMaps:
 
     @property
     def mask_logits(self) -> Tensor:
-        """The mask's logits (B, 1, H, W): any part against the background.
+        """The mask's logits, see mask_logits."""
+        return mask_logits(self.logits)
 
-        Enlarge these to find the mask, and the parts' probabilities to find the colour, never the parts' logits:
-        between two pixels of different parts both parts' logits are low, and the background or a third part would
-        show through.
-        """
-        if self.logits.shape[1] == 1:
-            return self.logits
-        return torch.logsumexp(self.logits[:, :-1], 1, keepdim=True) - self.logits[:, -1:]
+
+def mask_logits(logits: Tensor) -> Tensor:
+    """The mask's logits (B, 1, H, W): any part against the background. logits: see BodyMaps.
+
+    Enlarge these to find the mask, and the parts' probabilities to find the colour, never the parts' logits: between
+    two pixels of different parts both parts' logits are low, and the background or a third part would show through.
+    """
+    if logits.shape[1] == 1:
+        return logits
+    return torch.logsumexp(logits[:, :-1], 1, keepdim=True) - logits[:, -1:]
 
 
 @dataclass(frozen=True)

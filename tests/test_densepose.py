@@ -31,7 +31,7 @@ from neural_avatar.training.dataset import View, read_dataset
 from neural_avatar.training.densepose import find_results
 from neural_avatar.training.footage.readers.densepose import read_densepose
 from neural_avatar.training.losses import surface_loss
-from neural_avatar.training.pretraining import make_lessons
+from neural_avatar.training.surfaces import PredictedSurfaces, ProxySurfaces, make_surfaces, undisputed
 
 #: A run of a few seconds: small pictures, hardly any proxy fitting.
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--threads", "1", "--device",
@@ -88,19 +88,21 @@ def make_source(few: Path, results: Path) -> tuple[TrainConfig, initialise.Avata
     return config, avatar, BatchSource(shots, 6, 0, Augmentation(), torch.device("cpu")), shots
 
 
-def test_lessons_are_the_results_as_each_crop_sees_them(few: Path, results: Path) -> None:
+def test_surfaces_are_the_results_as_each_crop_sees_them(few: Path, results: Path) -> None:
     config, avatar, source, shots = make_source(few, results)
     said: list[str] = []
-    lessons = make_lessons(config, avatar, source, said.append)
-    assert lessons.about["densepose_pictures"] == 16 and "16 of 20 pictures" in said[0]
+    surfaces = make_surfaces(config, avatar, shots, said.append)
+    assert surfaces.about["densepose_pictures"] == 16 and "16 of 20 pictures" in said[0]
     taught = 0
     for step in range(3):
-        lesson, batch = lessons.of(step, 0), source.batch(step)
-        expected = avatar.proxy_maps(lesson.joints, lesson.confidence, lesson.cameras)
+        batch = source.batch(step)
+        known = surfaces.seen(batch.which, batch.cameras)
+        surface = undisputed(known, batch.truth.rgba[:, 3], batch.truth.valid[:, 0])
+        expected = avatar.proxy_maps(batch.joints, batch.confidence, batch.cameras)
         mirrored = torch.stack([1 - expected.visible[:, 0], expected.visible[:, 1]], 1)
         alpha = batch.truth.rgba[:, 3]
         for i, k in enumerate(batch.which):
-            part, truth = lesson.part[i], expected.part[i]
+            part, truth = surface.part[i], expected.part[i]
             if shots[k].view.row in LOST:
                 assert (part == -1).all()
                 continue
@@ -110,7 +112,7 @@ def test_lessons_are_the_results_as_each_crop_sees_them(few: Path, results: Path
             assert ((part > 0) == (alpha[i] > 0.5))[known].all()  # where both disagree, nothing is taught
             assert (part == truth)[known].float().mean() > 0.93
             inside = (part == truth) & (part > 0)
-            error = (lesson.coordinates[i] - mirrored[i]).abs().amax(0)[inside]
+            error = (surface.coordinates[i] - mirrored[i]).abs().amax(0)[inside]
             assert error.median() < 0.02 and (error > 0.1).float().mean() < 0.05
     assert taught > 8
     source.close()
@@ -145,6 +147,28 @@ def test_a_dump_for_each_camera_teaches_what_pictures_do(
     assert find_results([str(tmp_path)], shots).fingerprint() == find_results([str(results)], shots).fingerprint()
     alone = [shot for shot in shots if shot.view.camera == 1]
     assert find_results([str(tmp_path / "cam01.pkl")], alone).found == 8  # with one camera the dump itself will do
+
+
+def test_a_guided_network_learns_the_surface_beside_the_pictures(
+    few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Guided from the first step on, on textures that it does not blur before it knows where they lie."""
+    data, right = read_dataset(few), {}
+    for share in (0, 1):
+        path = tmp_path / f"guided_{share}.avatar"
+        words = ["train", few, "-o", path, "--steps", 150, *SMALL, "--guide", share, "--lr", 0.004]
+        assert main([str(word) for word in words]) == 0
+        said = capfd.readouterr().err
+        assert "texels were seen" in said
+        avatar = load_avatar(path)
+        shots = initialise.frame_views(avatar, [data], [data.training_views()])
+        which, cameras = range(len(shots)), [shot.camera for shot in shots]
+        known = ProxySurfaces(avatar, shots).seen(which, cameras).part
+        own = PredictedSurfaces(avatar, shots).seen(which, cameras).part
+        right[share] = float((own == known)[known > 0].float().mean())
+    assert right[1] > 0.12 and right[1] > 2 * right[0]  # of 24 parts
+    row = next(csv.DictReader((tmp_path / "guided_1.avatar.train" / "log.csv").open()))
+    assert float(row["parts"]) > 0 and float(row["coordinates"]) > 0 and float(row["image"]) > 0
 
 
 def test_what_is_not_known_teaches_nothing() -> None:

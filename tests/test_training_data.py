@@ -21,6 +21,7 @@ from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.crops import Augmentation, cut_crop, vary_camera
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.pictures import Picture, load_picture
+from neural_avatar.training.surfaces import ProxySurfaces
 
 NAMES = ("Neck", "RShoulder", "LShoulder", "MidHip", "RHip", "LHip", "RKnee", "LKnee", "Nose")
 POSE = np.array(
@@ -253,7 +254,7 @@ def test_textures_are_averaged_from_straight_colours(tmp_path: Path) -> None:
     data = read_dataset(folder)
     avatar = initialise.new_avatar(TrainConfig(method="static", size=64), [data])
     shots = initialise.frame_views(avatar, [data], [data.training_views()])
-    averaged = initialise.fill_textures(avatar, shots, untrained=True)
+    averaged = initialise.fill_textures(avatar, shots, ProxySurfaces(avatar, shots))
     colours = averaged.textures.permute(0, 2, 3, 1)[averaged.seen]
     assert len(colours) > 100
     # At the outline the crops' filter overshoots.

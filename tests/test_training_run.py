@@ -239,6 +239,7 @@ def test_textures_keep_what_the_footage_shows_beyond_the_network_s_size(
     from neural_avatar.training import initialise, textures_init
     from neural_avatar.training.dataset import read_dataset
     from neural_avatar.training.evaluate import heldout_figures
+    from neural_avatar.training.surfaces import ProxySurfaces
 
     config = TrainConfig(method="static", size=96, texture_size=128, cameras=("cam00", "cam02", "cam05"))
     data = read_dataset(footage)
@@ -248,7 +249,7 @@ def test_textures_keep_what_the_footage_shows_beyond_the_network_s_size(
     figures = []
     for finer in (0.0, textures_init.FINER):
         monkeypatch.setattr(textures_init, "FINER", finer)
-        initialise.fill_textures(avatar, shots, untrained=True)
+        initialise.fill_textures(avatar, shots, ProxySurfaces(avatar, shots))
         figures.append(heldout_figures(avatar, [data], config.cameras, most=6)["heldout_ssim_box"])
     assert figures[1] > figures[0] + 0.002, figures
 

@@ -19,7 +19,7 @@ DEFAULT_MINUTES = 60.0
 #: Options that mean nothing to a method; `static` learns nothing at all.
 _TEXTURES = ("texture_size", "unseen", "weight_smooth", "weight_view")
 _LEARNING = (
-    "skips", "wide", "minutes", "cpu_minutes", "steps", "batch", "lr", "pretrain", "image_loss", "vgg_weights",
+    "skips", "wide", "minutes", "cpu_minutes", "steps", "batch", "lr", "guide", "pretrain", "image_loss", "vgg_weights",
     "weight_image", "weight_mask", "weight_smooth", "weight_view", "weight_coordinates", "zoom", "shift", "rotation",
     "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
 )  # fmt: skip
@@ -44,9 +44,10 @@ class TrainConfig:
     method: str = _option(
         "textured-proxy",
         "what the network predicts: textured-proxy (textures, as residuals over the proxy surface), textured (the "
-        "paper's way: pre-trained on the proxy, then free), direct (colours, the paper's ablation), direct-proxy (the "
-        "same, with the proxy as input), v2v (video translation: colours from a network that also sees its own frames "
-        "before, a baseline in the spirit of vid2vid), static (proxy and averaged textures, no network)",
+        "paper's, from the skeleton alone; taught known surfaces at first), direct (colours, the paper's ablation), "
+        "direct-proxy (the same, with the proxy as input), v2v (video translation: colours from a network that also "
+        "sees its own frames before, a baseline in the spirit of vid2vid), static (proxy and averaged textures, no "
+        "network)",
         choices=METHODS,
     )
     skips: bool = _option(True, "skip connections from the encoder to the decoders")
@@ -55,8 +56,8 @@ class TrainConfig:
     )
     residual: bool = _option(
         True,
-        "textured-proxy answers with residuals over the proxy; without, it is pre-trained and predicts outright, as "
-        "textured does, with the proxy as input (an ablation)",
+        "textured-proxy answers with residuals over the proxy; without, it predicts outright and is taught, as "
+        "textured is, with the proxy as input (an ablation)",
     )
     size: int = _option(256, "height of the network's picture in pixels, a multiple of 32; its width is half")
     texture_size: int = _option(
@@ -82,8 +83,8 @@ class TrainConfig:
     init: str = _option(
         "proxy",
         "what a run begins with: proxy (fitted to the masks; textures averaged through it), densepose (method textured "
-        "is pre-trained on DensePose's results instead, see --densepose), random (neither pre-trained, nor fitted, nor "
-        "averaged: an ablation)",
+        "is taught DensePose's results instead, see --densepose), random (neither taught, nor fitted, nor averaged: an "
+        "ablation)",
         choices=("proxy", "densepose", "random"),
     )
     densepose: tuple[str, ...] = _option(
@@ -92,10 +93,15 @@ class TrainConfig:
         "of apply_net for each camera, named as it is; or one of these itself, where one camera is trained on",
         run=True, metavar="PATH",
     )  # fmt: skip
-    pretrain: float = _option(
-        0.3,
-        "share of the budget that method textured (and --no-residual) is pre-trained for, on the proxy or DensePose",
+    guide: float = _option(
+        0.6,
+        "share of the budget, from its start, over which method textured (and --no-residual) is held to the parts and "
+        "coordinates of the proxy or of DensePose as well as to the pictures, ever more weakly",
     )
+    pretrain: float = _option(
+        0.0, "share of the budget in which it learns those alone, before it sees pictures; the paper's way is "
+        "--pretrain 0.3 --guide 0",
+    )  # fmt: skip
     unseen: str = _option(
         "auto",
         "texels that no picture shows begin as the nearest seen one's colour (nearest), as black (black), or auto: "
@@ -184,6 +190,7 @@ class TrainConfig:
         _require(self.batch >= 1 and self.proxy_steps >= 0, "--batch must be at least 1 and --proxy-steps at least 0")
         _require(0 < self.lr < 1, "--lr must lie between 0 and 1")
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
+        _require(0 <= self.guide <= 1, "--guide must lie in 0..1")
         _require(self.jitter >= 0 and 0 <= self.dropout < 1, "--jitter must be at least 0, --dropout in 0..1, below 1")
         for name in ("image", "mask", "smooth", "view", "coordinates", "temporal"):
             _require(getattr(self, f"weight_{name}") >= 0, f"--weight-{name} must be at least 0")
@@ -215,7 +222,8 @@ class TrainConfig:
         names = {*_IDLE[self.method]}
         for name, used in (
             ("vgg_weights", self.image_loss not in ("fallback", "vgg-random")),
-            ("pretrain", self.pretrained),
+            ("pretrain", self.taught),
+            ("guide", self.taught),
             ("weight_coordinates", self.method == "textured-proxy"),
             ("proxy_steps", self.init != "random"),
         ):
@@ -256,8 +264,8 @@ class TrainConfig:
         return self.unseen == "black" or (self.unseen == "auto" and self.method == "textured")
 
     @property
-    def pretrained(self) -> bool:
-        """Whether the network is taught parts and coordinates before it learns from pictures."""
+    def taught(self) -> bool:
+        """Whether the network is taught parts and coordinates of known surfaces (see ``pretrain`` and ``guide``)."""
         return self.outright and not self.init_from and self.init != "random"
 
     def as_dict(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from .dataset import Dataset, View
 from .proxy_fit import ProxyFit, fit_proxy
 from .rest_pose import rest_pose
 from .spread import spread
+from .surfaces import Surfaces
 from .textures_init import FINER, AveragedTextures, average_textures
 
 Progress = Callable[[int, int], None]
@@ -121,21 +122,14 @@ def fit(avatar: Avatar, shots: Sequence[Shot], steps: int, progress: Progress | 
 
 
 def fill_textures(
-    avatar: Avatar, shots: Sequence[Shot], untrained: bool, black: bool = False, progress: Progress | None = None
+    avatar: Avatar, shots: Sequence[Shot], surfaces: Surfaces, black: bool = False, progress: Progress | None = None
 ) -> AveragedTextures:
-    """Average the pictures into the avatar's textures through its own prediction; returns them and which were seen.
+    """Average the pictures into the avatar's textures through the shots' surfaces; returns them and which were seen.
 
-    untrained: the network's residuals are still zero, so that the proxy alone gives the same, several times faster.
     black: what unseen texels become (see average_textures).
     """
-    generator = avatar.generator
-    if untrained:
-        avatar.generator = None
-    try:
-        averaged = average_textures(avatar, shots, black, progress=progress)
-    finally:
-        avatar.generator = generator
     assert avatar.textures is not None
+    averaged = average_textures(surfaces, shots, avatar.config.texture_size, black, progress=progress)
     with torch.no_grad():
         avatar.textures.copy_(averaged.textures)
     return averaged

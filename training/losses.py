@@ -101,18 +101,17 @@ def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 
 def surface_loss(logits: Tensor, coordinates: Coordinates, part: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Pre-training towards known surfaces: cross-entropy of the parts, L1 of the coordinates.
+    """How far a prediction is from known surfaces: cross-entropy of the parts, L1 of the coordinates.
 
     logits: (B, 25, H, W), background last; coordinates: of the same bodies; part: (B, H, W) int64, 0 background, -1
-    where nothing is known; target: (B, 2, H, W), coordinates of that part. Returns both losses, means over what is
-    known and over the person's pixels.
+    where nothing is known; target: (B, 2, H, W), coordinates of that part. Returns both losses: means over the person's
+    pixels, to the first of which the mean over the background's is added, of which there are many more.
     """
-    known = part >= 0
-    labels = torch.where(known, (part - 1) % logits.shape[1], -100)  # the number that cross_entropy leaves out
-    parts = functional.cross_entropy(logits, labels, reduction="sum")
-    parts = parts / mean_over_processes(known.sum().float()).clamp_min(1)
-    count = mean_over_processes((part > 0).sum().float())
-    return parts, coordinates_off(coordinates, part, target).abs().sum() / (2 * count).clamp_min(1)
+    labels = torch.where(part >= 0, (part - 1) % logits.shape[1], -100)  # the number that cross_entropy leaves out
+    per_pixel = functional.cross_entropy(logits, labels, reduction="none")
+    person, background = (mean_over_processes(x.sum().float()).clamp_min(1) for x in (part > 0, part == 0))
+    parts = (per_pixel * (part > 0)).sum() / person + (per_pixel * (part == 0)).sum() / background
+    return parts, coordinates_off(coordinates, part, target).abs().sum() / (2 * person)
 
 
 def coordinates_off(coordinates: Coordinates, part: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..neural_backend.avatar import Avatar, Prediction
+from ..neural_backend.avatar import Avatar, BodyMaps, Prediction
 from ..neural_backend.past import Past
 from . import losses
 from .adversarial import Adversary, Seen
@@ -20,9 +20,13 @@ from .config import TrainConfig
 from .light import LightGains
 from .pretraining import Lesson
 from .sequences import Before, at_network_size, picture, remembered
+from .surfaces import Surface
 
 #: One part in so many is smoothed in each step, in turn: all of them would take as long as drawing the pictures does.
 SMOOTHED = 6
+
+#: Weight of a known surface's coordinates (mean distance) against its parts (cross-entropy).
+SURFACE_COORDINATES = 2.0
 
 
 class Objective:
@@ -36,8 +40,14 @@ class Objective:
         self._config, self._avatar, self._image_loss = config, avatar, image_loss
         self._light, self._adversary = light, adversary
 
-    def terms(self, batch: Batch, step: int, detail: int) -> dict[str, Tensor]:
-        """The terms over a step's batch, scalars by name. detail: of the batch's pictures (see Avatar.shade)."""
+    def terms(
+        self, batch: Batch, step: int, detail: int, surface: Surface | None = None, guidance: float = 0.0
+    ) -> dict[str, Tensor]:
+        """The terms over a step's batch, scalars by name.
+
+        detail: of the batch's pictures (see Avatar.shade). surface: what is known of the batch's, and guidance the
+        weight with which the prediction is held to it.
+        """
         config, avatar, truth, past = self._config, self._avatar, batch.truth, None
         if avatar.config.reads_past and batch.before is not None:
             past = remembered(avatar, batch.before, batch.cameras, detail)
@@ -57,6 +67,8 @@ class Objective:
             terms["light"] = self._light.penalty()
         if maps.proxy is not None and maps.coordinates is not None:
             terms["coordinates"] = config.weight_coordinates * losses.coordinates_loss(maps.coordinates, maps.proxy)
+        if surface is not None and maps.coordinates is not None:
+            terms |= self._taught(maps, surface, guidance, terms.get("coordinates"))
         if self._adversary is not None:
             adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
             terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}
@@ -111,8 +123,15 @@ class Objective:
         return losses.temporal_loss(image, picture(self._lit(drawn, which)), true, true_before, valid)
 
     def pretraining_terms(self, lesson: Lesson) -> dict[str, Tensor]:
-        """The terms of pre-training (see TrainConfig.pretrained)."""
-        maps = self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras)
+        """The terms of pre-training (see TrainConfig.pretrain)."""
+        return self._taught(self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras), lesson.surface)
+
+    @staticmethod
+    def _taught(
+        maps: BodyMaps, surface: Surface, weight: float = 1.0, besides: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms that hold a prediction to a known surface. besides: what else the coordinates are held by."""
         assert maps.coordinates is not None
-        parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, lesson.part, lesson.coordinates)
-        return {"parts": parts, "coordinates": 5 * coordinates}
+        parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, surface.part, surface.coordinates)
+        held = weight * SURFACE_COORDINATES * coordinates
+        return {"parts": weight * parts, "coordinates": held if besides is None else held + besides}

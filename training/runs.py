@@ -30,9 +30,9 @@ from .export import Labels, export
 from .interrupt import Interrupt
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
-from .pretraining import make_lessons
 from .preview import LOOKS, Preview, preview_shots
 from .reporting import Log, Reporter
+from .surfaces import PredictedSurfaces, Surfaces, make_surfaces
 from .trainer import Trainer
 from .vgg import find_vgg_weights, load_vgg, random_vgg
 
@@ -129,7 +129,7 @@ def _prepare(
             reporter.say(f"Image loss: {loss_name}.")
         if config.idle:
             reporter.say(f"Without effect on method {config.method}: {', '.join(config.idle)}.")
-        avatar, shots, facts = _begin(config, datasets, checkpoint, folder, device, reporter, interrupt)
+        avatar, shots, surfaces, facts = _begin(config, datasets, checkpoint, folder, device, reporter, interrupt)
         augmentation, errors = (
             Augmentation(config.zoom, config.shift, config.rotation),
             Disturbance(config.jitter, config.dropout),
@@ -137,14 +137,13 @@ def _prepare(
         part = (parallel.rank(), parallel.size())
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
         source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part)
-        lessons = make_lessons(config, avatar, source, reporter.say)
         before_in = str(begun.get("precision", ""))
         avatar.mixed_precision = in_bfloat16(config.precision, device, before_in)
         precision = precision_name(avatar.mixed_precision)
         if before_in not in ("", precision):
             reporter.say(f"The run began in {before_in} and goes on in {precision}, which is faster here.")
-        trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), lessons, began)
-        trainer.facts = {**facts, **lessons.about, "image_loss": loss_name, "precision": precision}
+        trainer = Trainer(config, avatar, source, image_loss.to(device), folder, source.fingerprint(), surfaces, began)
+        trainer.facts = {**facts, **surfaces.about, "image_loss": loss_name, "precision": precision}
         if checkpoint is not None:
             trainer.restore(checkpoint)
             trainer.facts["precision"] = precision
@@ -156,7 +155,7 @@ def _prepare(
     parallel.require_alike(
         {
             "options": json.dumps(options),
-            "data": source.fingerprint() + lessons.fingerprint,
+            "data": source.fingerprint() + surfaces.fingerprint,
             "image loss": loss_name,
             "precision": precision,
         }
@@ -223,8 +222,9 @@ def _check_options(config: TrainConfig, checkpoint: Checkpoint, folder: Path) ->
 def _begin(
     config: TrainConfig, datasets: list[Dataset], checkpoint: Checkpoint | None, folder: Path, device: torch.device,
     reporter: Reporter, interrupt: Interrupt,
-) -> tuple[Avatar, list[Shot], dict[str, Any]]:  # fmt: skip
-    """The avatar on its device, its shots, and facts on its making; from the checkpoint where there is one."""
+) -> tuple[Avatar, list[Shot], Surfaces, dict[str, Any]]:  # fmt: skip
+    """The avatar on its device, its shots and their known surfaces, and facts on its making; from the checkpoint where
+    there is one."""
     views = [dataset.training_views(config.cameras) for dataset in datasets]
     # Before the pictures are read, which takes a while: what is wrong with --init-from is told at once.
     avatar = initialise.new_avatar(config, datasets) if checkpoint is None else initialise.avatar_of(config, checkpoint)
@@ -240,8 +240,8 @@ def _begin(
         return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
 
     if checkpoint is not None:
-        avatar = avatar.to(device).train()
-        return avatar, framed(), {}
+        avatar, shots = avatar.to(device).train(), framed()
+        return avatar, shots, make_surfaces(config, avatar, shots, reporter.say), {}
     shots = framed()
     if not shots:
         raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
@@ -253,19 +253,19 @@ def _begin(
     if interrupt.asked:
         raise KeyboardInterrupt  # there is nothing yet that a checkpoint could hold
     avatar = avatar.to(device).train()
-    if avatar.textures is not None and not config.pretrained and config.init != "random":
-        facts |= _fill(config, avatar, shots, folder, reporter)
-    return avatar, shots, facts
+    surfaces = make_surfaces(config, avatar, shots, reporter.say)
+    if avatar.textures is not None and not (config.taught and config.pretrain) and config.init != "random":
+        known = PredictedSurfaces(avatar, shots) if config.init_from else surfaces
+        facts |= _fill(config, avatar, shots, known, folder, reporter)
+    return avatar, shots, surfaces, facts
 
 
 def _fill(
-    config: TrainConfig, avatar: Avatar, shots: Sequence[Shot], folder: Path, reporter: Reporter
+    config: TrainConfig, avatar: Avatar, shots: Sequence[Shot], surfaces: Surfaces, folder: Path, reporter: Reporter
 ) -> dict[str, Any]:
-    """Average the textures; facts on how much of them was seen."""
-    untrained = not (config.init_from or config.pretrained)
-    averaged = initialise.fill_textures(
-        avatar, shots, untrained, config.black_unseen, reporter.progress("Averaging the textures")
-    )
+    """Average the textures through the shots' surfaces; facts on how much of them was seen."""
+    report = reporter.progress("Averaging the textures")
+    averaged = initialise.fill_textures(avatar, shots, surfaces, config.black_unseen, report)
     reporter.say(f"{averaged.coverage:.1%} of the texels were seen.")
     if parallel.is_main():
         with reporter.side_product("texture atlas"):
@@ -290,7 +290,14 @@ def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
             if trainer.pretrained:
                 trainer.set_free(
                     lambda: trainer.facts.update(
-                        _fill(trainer.config, trainer.avatar, run.shots, trainer.folder, reporter)
+                        _fill(
+                            trainer.config,
+                            trainer.avatar,
+                            run.shots,
+                            PredictedSurfaces(trainer.avatar, run.shots),
+                            trainer.folder,
+                            reporter,
+                        )
                     )
                 )
             score = None

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
-from torch.nn import functional
 
-from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.proxy import PART_COUNT
 from .batches import Shot, enlarged
+from .surfaces import Surfaces
 
 #: Footage that tight crops shrink to less than this, on average, is averaged at twice the network's size.
 FINER = 0.75
@@ -41,55 +40,44 @@ class AveragedTextures:
 
 @torch.no_grad()
 def average_textures(
-    avatar: Avatar,
+    surfaces: Surfaces,
     shots: Sequence[Shot],
+    size: int,
     black: bool = False,
     batch: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> AveragedTextures:
-    """Averages the training pictures into textures through the avatar's own assignments and coordinates.
+    """Averages the training pictures into textures of ``size`` texels a side, through the surfaces of the shots.
 
     Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
     from. Where the footage is finer than the network's pictures, pixels are taken from crops of twice that size.
     black: leave unseen texels black, as the paper does; else they take the nearest seen texel's colour, so that no
     black creeps in where the network moves coordinates a little.
     """
-    size = avatar.config.texture_size
-    device = avatar.proxy_params.device
-    total = torch.zeros(PART_COUNT * size * size, 4, device=device)
+    total: Tensor | None = None
     for first in range(0, len(shots), batch):
         some = shots[first : first + batch]
         detail = 2 if np.mean([shot.magnification for shot in some]) < FINER else 1
         crops = [shot.crop(enlarged(shot.camera, detail)) for shot in some]
-        maps = avatar.maps(
-            np.stack([s.joints for s in some]), np.stack([s.confidence for s in some]), [s.camera for s in some]
-        )
-        if maps.coordinates is None:
-            raise ValueError(f"method {avatar.config.method} has no textures to average")
+        surface = surfaces.seen(range(first, first + len(some)), [shot.camera for shot in some], detail)
+        device = surface.part.device
         rgba = torch.from_numpy(np.stack([c.rgba for c in crops])).to(device)
         valid = torch.from_numpy(np.stack([c.valid for c in crops])).to(device)
-        weights = _enlarged(maps.logits[:, :-1].softmax(1), detail)
-        part, body = weights.argmax(1), _enlarged(maps.mask_logits, detail)[:, 0] > 0
-        opaque = (rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & body
-        b, y, x = torch.nonzero(opaque, as_tuple=True)
-        k = part[b, y, x]
+        b, y, x = torch.nonzero((rgba[:, 3] > 0.95) & (valid[:, 0] > 0) & (surface.part > 0), as_tuple=True)
         straight = rgba[b, :3, y, x] / rgba[b, 3:, y, x]
-        colour = torch.cat([straight, torch.ones(len(k), 1, device=device)], 1)
-        place = maps.coordinates.between(b, k[None], (x + 0.5) / detail, (y + 0.5) / detail)[0]
+        colour = torch.cat([straight, torch.ones(len(b), 1, device=device)], 1)
+        total = torch.zeros(PART_COUNT * size * size, 4, device=device) if total is None else total
         # A residual may point a little beyond its chart, where sampling reads the chart's edge.
-        _splat(total, k, place.clamp(0, 1) * (size - 1), colour, size)
+        place = surface.coordinates[b, :, y, x].clamp(0, 1) * (size - 1)
+        _splat(total, surface.part[b, y, x] - 1, place, colour, size)
         if progress:
             progress(min(first + batch, len(shots)), len(shots))
+    assert total is not None, "there are no shots"
     weight = total[:, 3:]
     mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
     seen = (weight > 1e-3).view(PART_COUNT, size, size)
     whole = mean * seen[..., None] if black else _filled(mean, seen)
     return AveragedTextures(whole.permute(0, 3, 1, 2).contiguous(), seen)
-
-
-def _enlarged(x: Tensor, detail: int) -> Tensor:
-    """Maps (B, C, H, W) at ``detail`` times their size, as Avatar.shade enlarges them."""
-    return functional.interpolate(x, scale_factor=detail, mode="bilinear") if detail > 1 else x
 
 
 def _splat(total: Tensor, part: Tensor, place: Tensor, colour: Tensor, size: int) -> None:

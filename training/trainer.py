@@ -24,8 +24,10 @@ from .devices import as_laid_out, lay_out
 from .initialise import body_tensors
 from .light import LightGains
 from .objective import Objective
-from .pretraining import Lessons, ProxyLessons
+from .pretraining import lesson_of
 from .schedule import Budget, Stopwatch, learning_rate, network_rate
+from .sequences import at_network_size
+from .surfaces import ProxySurfaces, Surfaces, undisputed
 
 #: Textures learn this much faster than the network.
 TEXTURE_RATE = 2.0
@@ -69,14 +71,14 @@ class Trainer:
         image_loss: nn.Module,
         folder: Path,
         fingerprint: str,
-        lessons: Lessons | None = None,
+        surfaces: Surfaces | None = None,
         began: float | None = None,
     ) -> None:
         self.config, self.avatar, self.folder = config, avatar, folder
         self.budget, self.state = Budget.of(config), RunState()
         self.facts: dict[str, Any] = {}
-        self._source, self._lessons = source, lessons or ProxyLessons(avatar, source)
-        self._fingerprint = fingerprint + self._lessons.fingerprint
+        self._source, self._surfaces = source, surfaces or ProxySurfaces(avatar, source.shots)
+        self._fingerprint = fingerprint + self._surfaces.fingerprint
         self._device = avatar.proxy_params.device
         lay_out(avatar.generator, self._device)
         textures = [p for n, p in avatar.named_parameters() if n in TEXTURES]
@@ -112,13 +114,19 @@ class Trainer:
 
     @property
     def pretraining(self) -> bool:
-        """Whether the next step is one of pre-training (see TrainConfig.pretrained)."""
-        return self.config.pretrained and not self.state.free
+        """Whether the next step is one of pre-training (see TrainConfig.pretrain)."""
+        return self.config.taught and self.config.pretrain > 0 and not self.state.free
 
     @property
     def pretrained(self) -> bool:
         """Whether pre-training has had its share, and the textures wait to be averaged."""
         return self.pretraining and self.progress >= self.config.pretrain
+
+    @property
+    def guidance(self) -> float:
+        """The weight, from 1 down to 0, with which the next step is held to known surfaces (see TrainConfig.guide)."""
+        guided = self.config.taught and self.config.guide > 0
+        return max(0.0, 1 - self.progress / self.config.guide) if guided else 0.0
 
     @property
     def detail(self) -> int:
@@ -134,6 +142,8 @@ class Trainer:
         scale = learning_rate(state.step, self.progress) * state.rate_scale
         for group in self._optimizer.param_groups:
             group["lr"] = group["rate"] * scale
+        if self.guidance:  # the textures are right from the start; a network that knows nothing yet would blur them
+            self._optimizer.param_groups[-1]["lr"] *= 1 - self.guidance
         self._optimizer.zero_grad(set_to_none=True)
         terms = self._terms()
         total = torch.stack(list(terms.values())).sum()
@@ -169,8 +179,13 @@ class Trainer:
     def _terms(self) -> dict[str, Tensor]:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
         if self.pretraining:
-            return self._objective.pretraining_terms(self._lessons.of(step, attempt))
-        return self._objective.terms(self._source.batch(step, attempt, detail), step, detail)
+            lesson = lesson_of(self.config, self.avatar, self._source, self._surfaces, step, attempt)
+            return self._objective.pretraining_terms(lesson)
+        batch, guide = self._source.batch(step, attempt, detail), None
+        if self.guidance:
+            alpha, valid = (at_network_size(x, detail)[:, 0] for x in (batch.truth.rgba[:, 3:], batch.truth.valid))
+            guide = undisputed(self._surfaces.seen(batch.which, batch.cameras), alpha, valid)
+        return self._objective.terms(batch, step, detail, guide, self.guidance)
 
     def _update_mean(self, step: int) -> None:
         decay = min(self.config.ema, (1 + step) / (10 + step))
