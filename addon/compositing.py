@@ -30,7 +30,7 @@ _ENGINE_BEFORE = "neural_avatar_engine_before"
 _LINKED = "neural_avatar_linked"
 
 #: What the scene of the avatars takes from the scene of the set.
-_SCENE = ("camera", "frame_start", "frame_end", "frame_step")
+_SCENE = ("frame_start", "frame_end", "frame_step")
 _RENDER = (
     "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "use_border",
     "border_min_x", "border_max_x", "border_min_y", "border_max_y", "use_crop_to_border", "fps", "fps_base",
@@ -54,15 +54,17 @@ def follow(scene: Any, people: Any) -> None:
     ):  # fmt: skip
         for name in names:
             _put(target, name, getattr(source, name))
+    _put(people, "camera", camera_of(scene))
     _put(settings(people), "set_scene", scene)
     _put(people.render, "engine", NeuralAvatarEngine.bl_idname)
     _put(people.render, "film_transparent", True)
     for name in ("use_compositing", "use_sequencer"):
         _put(people.render, name, False)
     _put(people.view_layers[0], "use_pass_z", True)
-    wanted = set(_carriers(scene))
-    if scene.camera is not None:
-        wanted.add(scene.camera)
+    # Every camera of the timeline is there from the start: a cut changes nothing but which one is looked through.
+    wanted = {*_carriers(scene), *(cut.camera for cut in _cuts(scene))}
+    if people.camera is not None:
+        wanted.add(people.camera)
     there = set(people.collection.objects)
     # What a user has put there stays: it may be nowhere else.
     ours = set(json.loads(people.get(_LINKED, "[]")))
@@ -73,6 +75,25 @@ def follow(scene: Any, people: Any) -> None:
         people.collection.objects.link(obj)
     if (linked := json.dumps(sorted(obj.name_full for obj in wanted))) != people.get(_LINKED):
         people[_LINKED] = linked
+
+
+def camera_of(scene: Any) -> Any:
+    """The camera that a scene is rendered by at its frame, None where it has none.
+
+    Markers decide by Blender's rule. Blender itself goes by it only when those who listen for a frame have been called,
+    so that until then ``scene.camera`` is the frame's before.
+    """
+    cuts = _cuts(scene)
+    if not cuts:
+        return scene.camera
+    past = [cut for cut in cuts if cut.frame <= scene.frame_current]
+    # Of several markers at one frame the first counts.
+    return (max(past, key=lambda cut: cut.frame) if past else min(cuts, key=lambda cut: cut.frame)).camera
+
+
+def _cuts(scene: Any) -> list[Any]:
+    """The markers that change a scene's camera."""
+    return [marker for marker in scene.timeline_markers if marker.camera is not None and not marker.camera.hide_render]
 
 
 def _put(target: Any, name: str, value: Any) -> None:
@@ -137,7 +158,7 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
                 "armature's data properties.",
             )
             return {"CANCELLED"}
-        if scene.camera is None:
+        if camera_of(scene) is None:
             self.report({"WARNING"}, f"Scene '{scene.name}' has no camera yet: add one before you render.")
         if scene.render.engine == NeuralAvatarEngine.bl_idname:
             scene[_ENGINE_BEFORE] = scene.render.engine

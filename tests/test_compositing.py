@@ -68,6 +68,22 @@ def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path
     assert len(told["errors"]) == 1 and "avatar" in told["errors"][0] and told["scenes_after"] == 1
 
 
+def test_avatars_are_seen_by_the_camera_of_each_cut(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "cuts.py", avatar, tmp_path, resources=tmp_path / "config")
+
+    def shot(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    plain = {name: shot(f"{name}_0001") for name in ("right", "left", "middle")}
+    assert np.abs(plain["right"] - plain["left"]).max() > 60 and np.abs(plain["left"] - plain["middle"]).max() > 60
+    cut = {1: "Right", 2: "Right", 3: "Left", 4: "Left", 5: "Middle"}
+    for film, frames in (("whole", range(1, 6)), ("part", (3, 4)), ("back", (1,))):
+        assert told[film] == [[frame, cut[frame], cut[frame]] for frame in frames], film
+        for frame in frames:
+            off = np.abs(shot(f"{film}_{frame:04d}") - plain[cut[frame].lower()])
+            assert off.max() <= 2, (film, frame)
+
+
 def test_shadow_proxy_follows_any_rig_and_is_not_seen(
     bpy_python: Path, tmp_path: Path, avatar: Path, request: pytest.FixtureRequest
 ) -> None:
