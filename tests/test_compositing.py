@@ -209,6 +209,18 @@ def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, 
     assert np.array_equal(pixels("button"), standard)
 
 
+def test_keeping_the_look_leaves_the_output_alone(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "output.py", avatar, tmp_path, resources=tmp_path / "config")
+    for ending in ("exr", "png", "mkv"):
+        assert told["kept"][ending] == [True, []], ending
+    # The frame for which the table was made is written like all others.
+    for ending, read in (("exr", picture), ("png", lambda path: np.asarray(Image.open(path), float))):
+        first, second = (read(tmp_path / f"{ending}_{name}.{ending}") for name in ("first", "second"))
+        assert first.shape == second.shape and np.abs(first - second).max() < 1e-6, ending
+        assert first[..., :3].max() > 0.1
+    assert told["off"] < 1e-4 and told["scenes"] and told["images"] == []
+
+
 def test_table_stands_for_the_srgb_curve() -> None:
     steps = torch.linspace(0, 1, 33)
     grid = srgb_to_linear(torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1))
