@@ -19,6 +19,7 @@ from ..neural_backend.interface.messages import BackendError
 from . import avatars, compositor
 from .engine import NeuralAvatarEngine
 from .render_settings import displayed_as, settings
+from .writing import on_first_thread, put, write
 
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
@@ -53,14 +54,14 @@ def follow(scene: Any, people: Any) -> None:
         (settings(people), settings(scene), _SETTINGS),
     ):  # fmt: skip
         for name in names:
-            _put(target, name, getattr(source, name))
-    _put(people, "camera", camera_of(scene))
-    _put(settings(people), "set_scene", scene)
-    _put(people.render, "engine", NeuralAvatarEngine.bl_idname)
-    _put(people.render, "film_transparent", True)
+            put(target, name, getattr(source, name))
+    put(people, "camera", camera_of(scene))
+    put(settings(people), "set_scene", scene)
+    put(people.render, "engine", NeuralAvatarEngine.bl_idname)
+    put(people.render, "film_transparent", True)
     for name in ("use_compositing", "use_sequencer"):
-        _put(people.render, name, False)
-    _put(people.view_layers[0], "use_pass_z", True)
+        put(people.render, name, False)
+    put(people.view_layers[0], "use_pass_z", True)
     # Every camera of the timeline is there from the start: a cut changes nothing but which one is looked through.
     wanted = {*_carriers(scene), *(cut.camera for cut in _cuts(scene))}
     if people.camera is not None:
@@ -68,13 +69,18 @@ def follow(scene: Any, people: Any) -> None:
     there = set(people.collection.objects)
     # What a user has put there stays: it may be nowhere else.
     ours = set(json.loads(people.get(_LINKED, "[]")))
-    for obj in there - wanted:
-        if obj.name_full in ours:
-            people.collection.objects.unlink(obj)
-    for obj in sorted(wanted - there, key=lambda o: o.name):
-        people.collection.objects.link(obj)
+    gone, new = [obj for obj in there - wanted if obj.name_full in ours], sorted(wanted - there, key=lambda o: o.name)
+    if gone or new:
+        on_first_thread(lambda: _exchange(people.collection.objects, gone, new))
     if (linked := json.dumps(sorted(obj.name_full for obj in wanted))) != people.get(_LINKED):
-        people[_LINKED] = linked
+        write(lambda: people.__setitem__(_LINKED, linked))
+
+
+def _exchange(objects: Any, gone: list[Any], new: list[Any]) -> None:
+    for obj in gone:
+        objects.unlink(obj)
+    for obj in new:
+        objects.link(obj)
 
 
 def camera_of(scene: Any) -> Any:
@@ -94,11 +100,6 @@ def camera_of(scene: Any) -> Any:
 def _cuts(scene: Any) -> list[Any]:
     """The markers that change a scene's camera."""
     return [marker for marker in scene.timeline_markers if marker.camera is not None and not marker.camera.hide_render]
-
-
-def _put(target: Any, name: str, value: Any) -> None:
-    if getattr(target, name) != value:
-        setattr(target, name, value)
 
 
 def _carriers(scene: Any) -> Iterator[Any]:

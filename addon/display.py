@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from .later import np
+from .writing import put
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,30 +79,31 @@ def showing(scene: Any) -> Iterator[Callable[[Array], Array]]:
 
 def _show_alike(ours: Any, scene: Any) -> None:
     """Let our scene save pictures that look as in another one."""
-    ours.display_settings.display_device = scene.display_settings.display_device
+    put(ours.display_settings, "display_device", scene.display_settings.display_device)
     view, like = ours.view_settings, scene.view_settings
     for name in _VIEW:
         if hasattr(like, name):
-            setattr(view, name, getattr(like, name))
+            put(view, name, getattr(like, name))
     if like.use_curve_mapping:
         _bend_alike(view.curve_mapping, like.curve_mapping)
     file = ours.render.image_settings
     for name, value in _FILE:
         if hasattr(file, name):
-            setattr(file, name, value)
-    ours.render.dither_intensity = 0
+            put(file, name, value)
+    put(ours.render, "dither_intensity", 0.0)
 
 
 def _bend_alike(mapping: Any, like: Any) -> None:
     for name in _CURVES:
-        setattr(mapping, name, getattr(like, name))
+        put(mapping, name, getattr(like, name))
     for curve, other in zip(mapping.curves, like.curves, strict=True):
         while len(curve.points) < len(other.points):
             curve.points.new(0.0, 0.0)
         while len(curve.points) > len(other.points):
             curve.points.remove(curve.points[len(curve.points) - 2])
         for point, wanted in zip(curve.points, other.points, strict=True):
-            point.location, point.handle_type = wanted.location, wanted.handle_type
+            put(point, "location", wanted.location)
+            put(point, "handle_type", wanted.handle_type)
     mapping.update()
 
 
@@ -122,7 +124,7 @@ def _saved(scene: Any, light: Array) -> Array:
         image.pixels.foreach_set(pixels.reshape(-1))
         image.save_render(path, scene=scene)
         back = bpy.data.images.load(path)
-        back.colorspace_settings.name = "Non-Color"
+        put(back.colorspace_settings, "name", "Non-Color")
         out = np.empty(height * width * back.channels, np.float32)
         back.pixels.foreach_get(out)
         return out.reshape(-1, back.channels)[:count, :3].astype(np.float64)

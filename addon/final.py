@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, batch, matte, motion_blur, passes, scene, session
+from . import backdrop, batch, look, matte, motion_blur, passes, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
         part = shot[0].crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
         return scene.request(part, shot[1], planes, depsgraph.scene_eval)
 
+    # Made before all else where it is new, so that the wait for it can be cancelled.
+    look.table(depsgraph.scene_eval, _watch(engine))
     first = request((view, people), wanted)
     asked = ask(first)
     # The backend draws the people while the backdrop is drawn here.

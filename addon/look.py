@@ -17,6 +17,7 @@ from ..neural_backend.interface.messages import TABLE_UNIT
 from . import display
 from .later import np
 from .render_settings import displayed_as, retag, settings
+from .writing import on_first_thread
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -109,22 +110,34 @@ def _light(t: float, tint: float) -> Array:
     return np.asarray((to_rec709 @ (x / y, 1.0, (1 - x - y) / y)).clip(0.02))
 
 
-def table(scene: Any) -> npt.NDArray[np.float32] | None:
+def table(scene: Any, should_cancel: Callable[[], bool] = lambda: False) -> npt.NDArray[np.float32] | None:
     """The request's colour table for a scene (original or evaluated); None where none is needed.
 
-    Takes about two seconds for a view transform that is new in this session.
+    Takes about two seconds for a view transform that is new in this session. A render's thread has it made by Blender's
+    first one. Raises BackendError 'cancelled'.
     """
     if not settings(scene).keep_look:
         return None
-    key = display.key(displayed_as(scene))
+    seen = displayed_as(scene)
+    key = display.key(seen)
     if key is None:
         return None
-    if key not in _tables:
+    found = _tables.get(key)
+    return found if found is not None else on_first_thread(lambda: _made(seen), should_cancel)
+
+
+def _made(scene: Any) -> npt.NDArray[np.float32]:
+    """The table of an original scene, made where it is not there; kept."""
+    key = display.key(scene)
+    assert key is not None
+    found = _tables.get(key)
+    if found is None:
+        with display.showing(scene) as ask:
+            found = _inverse(ask)
         if len(_tables) >= 8:
             _tables.pop(next(iter(_tables)))
-        with display.showing(displayed_as(scene)) as ask:
-            _tables[key] = _inverse(ask)
-    return _tables[key]
+        _tables[key] = found
+    return found
 
 
 def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32] | None]:

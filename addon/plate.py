@@ -10,14 +10,10 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from . import session
+from . import plate_frames, session
 from .camera import Region
 
 Picture = npt.NDArray[np.float32]
-
-#: A texture of ours by which Blender is made to decode a given frame: an image's pixels are those of the frame that was
-#: looked at last. It has no user, so that it is never saved.
-_PROBE = ".Neural Avatar plate"
 
 
 def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.CameraBackgroundImage]:
@@ -42,7 +38,7 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
 
     key: under which it is kept, so that a still is converted and placed once.
     """
-    image = _image_of(picture, scene)
+    image = plate_frames.image_of(picture, scene, key)
     pixels = _pixels(image, f"{key} pixels") if image is not None else None
     if image is None or pixels is None:
         return None
@@ -97,26 +93,6 @@ def _frame(aspect: float) -> tuple[float, float]:
     return (1.0, 1.0 / aspect) if aspect > 1 else (aspect, 1.0)
 
 
-def _image_of(picture: Any, scene: Any) -> Any:
-    """The image behind a background picture, showing the scene's frame; None where there is none."""
-    frame = scene.frame_current
-    if picture.source == "MOVIE_CLIP":
-        clip = scene.active_clip if picture.use_camera_clip else picture.clip
-        if clip is None:
-            return None
-        image: Any = bpy.data.images.load(clip.original.filepath, check_existing=True)
-        image.source = "MOVIE" if clip.source == "MOVIE" else "SEQUENCE"
-        image.colorspace_settings.name = clip.colorspace_settings.name
-        number = frame - clip.frame_start + 1 + clip.frame_offset
-    else:
-        if picture.image is None:
-            return None
-        image, number = picture.image.original, _frame_of(picture.image_user, frame)
-    if image.source in {"MOVIE", "SEQUENCE"}:
-        _look_at(image, number)
-    return image
-
-
 def _pixels(image: Any, room: str) -> Picture | None:
     """Blender's pixels of an image (height, width, 4), rows from the bottom up; None when it cannot be read. They lie
     in the session's ``room``."""
@@ -147,27 +123,6 @@ def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Pictur
     elif alpha_mode != "CHANNEL_PACKED" and (out[..., 3] < 1).any():
         out[..., :3] *= out[..., 3:]
     return out
-
-
-def _frame_of(user: Any, frame: int) -> int:
-    """The picture's frame at a frame of the scene, by Blender's rule."""
-    if not user.use_auto_refresh:
-        return int(user.frame_current)
-    number, last = frame - user.frame_start + 1, user.frame_duration
-    if user.use_cyclic and last > 0:
-        number = number % last or last
-    return int(min(max(number, 0), last) + user.frame_offset)
-
-
-def _look_at(image: Any, frame: int) -> None:
-    probe: Any = bpy.data.textures.get(_PROBE) or bpy.data.textures.new(_PROBE, "IMAGE")
-    probe.image = image
-    try:
-        user = probe.image_user
-        user.use_auto_refresh, user.frame_duration, user.frame_current = False, max(frame, 1), frame
-        probe.evaluate((0.0, 0.0, 0.0))
-    finally:
-        probe.image = None
 
 
 def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) -> Picture:

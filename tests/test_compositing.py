@@ -209,6 +209,20 @@ def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, 
     assert np.array_equal(pixels("button"), standard)
 
 
+def test_films_wait_while_blender_refuses_changes(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    """Blender 5.0 refuses the changes of all threads while any panel is drawn."""
+    for i in (1, 2, 3):
+        Image.new("RGB", (80, 60), (60 * i, 200 - 50 * i, 40 * i)).save(tmp_path / f"moving_{i:04d}.png")
+    told = run(bpy_python, "refusals.py", avatar, tmp_path, tmp_path, resources=tmp_path / "config")
+    shot = {p.stem: np.asarray(Image.open(p), float) for p in tmp_path.glob("*_000?.png")}
+    assert told["errors"] == [] and told["refused"] == told["recent"]
+    assert [told[name] for name in ("answered", "forgotten", "cancelled")] == [True, False, "cancelled"]
+    for i in (1, 2, 3):
+        assert np.abs(shot[f"refused_000{i}"] - shot[f"calm_000{i}"]).max() == 0, i
+    assert np.abs(shot["calm_0001"] - shot["calm_0002"]).max() > 60
+    assert np.abs(shot["calm_0002"] - shot["calm_0003"])[..., :3].min(-1).max() > 10  # another plate
+
+
 def test_keeping_the_look_leaves_the_output_alone(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     told = run(bpy_python, "output.py", avatar, tmp_path, resources=tmp_path / "config")
     for ending in ("exr", "png", "mkv"):
