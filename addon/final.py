@@ -104,22 +104,25 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
 def _shots(engine: Any, depsgraph: Any, region: Region) -> list[Shot]:
     """What is seen at each moment of the shutter time, just one without motion blur."""
     moments = motion_blur.moments(depsgraph.scene_eval)
+    # One camera for all moments: Blender changes it with the frame, and a marker may lie within the shutter time.
+    found = engine.camera_override or depsgraph.scene_eval.camera
+    eye = found.original if found is not None else None
     if len(moments) == 1:
-        return [_shot(engine, depsgraph, region)]
+        return [_shot(eye, depsgraph, region)]
     frame, subframe = depsgraph.scene_eval.frame_current, depsgraph.scene_eval.frame_subframe
     shots = []
     try:
         for moment in moments:
             whole = math.floor(frame + subframe + moment)
             engine.frame_set(whole, frame + subframe + moment - whole)
-            shots.append(_shot(engine, depsgraph, region))
+            shots.append(_shot(eye, depsgraph, region))
     finally:
         engine.frame_set(frame, subframe)
     return shots
 
 
-def _shot(engine: Any, depsgraph: Any, region: Region) -> Shot:
-    return scene.active_camera(depsgraph, engine.camera_override, region), scene.avatar_instances(depsgraph)
+def _shot(eye: Any, depsgraph: Any, region: Region) -> Shot:
+    return scene.active_camera(depsgraph, eye, region), scene.avatar_instances(depsgraph)
 
 
 def _union(boxes: list[Region]) -> Region | None:

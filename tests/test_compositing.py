@@ -82,6 +82,9 @@ def test_avatars_are_seen_by_the_camera_of_each_cut(bpy_python: Path, tmp_path: 
         for frame in frames:
             off = np.abs(shot(f"{film}_{frame:04d}") - plain[cut[frame].lower()])
             assert off.max() <= 2, (film, frame)
+    for frame in (2, 3):
+        assert told["blurred"] == told["sharp"]
+        assert np.abs(shot(f"blurred_{frame:04d}") - shot(f"sharp_{frame:04d}")).max() <= 2, frame
 
 
 def test_shadow_proxy_follows_any_rig_and_is_not_seen(

@@ -26,7 +26,6 @@ for name, x in (("Left", -0.4), ("Middle", 0.2), ("Hidden", 0.9)):
     scene.collection.objects.link(camera)
 cameras["Hidden"].hide_render = True
 assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
-people = compositing.scene_of_avatars(scene)
 harness.save_as(scene, "PNG")
 scene.render.image_settings.color_mode = "RGBA"
 
@@ -36,7 +35,8 @@ def film(name, first, last):
     seen = []
 
     def watch(*_):
-        seen.append([scene.frame_current, scene.camera.name, people.camera.name])
+        eyes = compositing.scene_of_avatars(scene) or scene
+        seen.append([scene.frame_current, scene.camera.name, eyes.camera.name])
 
     bpy.app.handlers.render_post.append(watch)
     scene.frame_start, scene.frame_end = first, last
@@ -61,3 +61,12 @@ scene.frame_set(1)
 film("part", 3, 4)
 scene.frame_set(5)
 film("back", 1, 1)
+
+# A cut within the shutter time, where nothing moves, blurs nothing.
+bpy.ops.neural_avatar.remove_compositing()
+scene.render.engine = "NEURAL_AVATAR"
+scene.neural_avatar_render.samples = 4
+scene.render.motion_blur_shutter, scene.render.motion_blur_position = 1.0, "CENTER"
+for name, blurred in (("sharp", False), ("blurred", True)):
+    scene.render.use_motion_blur = blurred
+    film(name, 2, 3)
