@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
+from ..neural_backend.interface.messages import DEPTHS, AvatarInstance, BackendError, RenderRequest
 from . import backdrop, batch, look, matte, motion_blur, passes, scene, session
 from .camera import Region, picture_size, render_region
 
@@ -70,8 +70,8 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
         box = Region(0, 0, *size)
-    wanted = tuple(p.plane for p in passes.active_passes(layer) if p.name != passes.COMPOSITE)
-    moving = tuple(name for name in wanted if name in ("depth", *motion_blur.AVERAGED) or name.startswith("crypto"))
+    wanted = tuple(p.plane for p in passes.active_passes(depsgraph.scene, layer) if p.name != passes.COMPOSITE)
+    moving = tuple(name for name in wanted if name in (*DEPTHS, *motion_blur.AVERAGED) or name.startswith("crypto"))
 
     def request(shot: Shot, planes: tuple[str, ...]) -> RenderRequest:
         part = shot[0].crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)

@@ -212,6 +212,28 @@ def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, 
     assert np.array_equal(pixels("button"), standard)
 
 
+def test_soft_edges_stay_soft_in_large_pictures(bpy_python: Path, tmp_path: Path) -> None:
+    """A network's picture is small: in a frame of a film's size its edges are many pixels wide."""
+    demo = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
+    told = run(bpy_python, "edges.py", demo, tmp_path, resources=tmp_path / "config")
+    assert told["error"] == ""
+    wall = 0.8
+    for name, part in (("", np.s_[:700]), ("blurred_", np.s_[60:700, 275:625])):
+        joined, alone = picture(tmp_path / f"{name}joined.exr")[part], read_passes(tmp_path / f"{name}alone.exr")
+        color, mask = alone["Combined"][part], alone["Mask"][part]
+        assert ((mask > 0.02) & (mask < 0.45)).sum() > 2000, name
+        assert np.abs(joined[..., :3] - (color[..., :3] + wall * (1 - mask))).max() < 2e-3, name
+        # Depth is what it ever was, and EdgeDepth goes on from there to the end of what is seen.
+        depth, edge = alone["Depth"][part], alone["EdgeDepth"][part]
+        if not name:
+            assert np.array_equal(depth < 1e9, mask >= 0.5) and np.array_equal(edge[mask >= 0.5], depth[mask >= 0.5])
+        assert (edge[mask > 4e-3] < 10).all(), name
+    # What stands in front hides the legs, edges included.
+    front = picture(tmp_path / "joined.exr")[780:1000]
+    assert np.abs(front[..., :3] - (0, 0.4, 0)).max() < 2e-3
+    assert told["mended"] == [0.125, 1, "EdgeDepth", True]
+
+
 def test_films_wait_while_blender_refuses_changes(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     """Blender 5.0 refuses the changes of all threads while any panel is drawn."""
     for i in (1, 2, 3):
