@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from .later import np
+from .working_space import converted, from_rec709
 from .writing import put
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def key(scene: Any) -> tuple[Any, ...] | None:
     plain = view.view_transform == "Standard" and display == "sRGB" and view.look in ("None", "")
     if plain and view.exposure == 0 and view.gamma == 1 and not white and not curves:
         return None
-    return display, view.view_transform, view.look, view.exposure, view.gamma, white, curves
+    space = from_rec709()
+    light = None if space is None else space.tobytes()
+    return display, view.view_transform, view.look, view.exposure, view.gamma, white, curves, light
 
 
 def _plain(value: Any) -> Any:
@@ -115,7 +118,7 @@ def _saved(scene: Any, light: Array) -> Array:
     width = int(np.ceil(np.sqrt(count)))
     height = -(-count // width)
     pixels = np.ones((height * width, 4), np.float32)
-    pixels[:count, :3] = light
+    pixels[:count, :3] = converted(light.astype(np.float32), from_rec709())
     handle, path = tempfile.mkstemp(".png", "neural_avatar_")
     os.close(handle)
     image: Any = bpy.data.images.new(_NAME, width, height, float_buffer=True)

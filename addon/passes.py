@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.messages import DEPTHS, EMPTY_DEPTH
-from . import matte
+from . import matte, working_space
 from .camera import Region
 from .compositor import EDGE_DEPTH
 from .render_settings import settings
@@ -97,6 +97,8 @@ def write(
     if box is not None:
         box, planes = _visible(box, planes, WHOLE_FROM * width * height if box == whole else np.inf)
     if box is not None:
+        # The border at which the renderer's light becomes the file's.
+        planes["color"] = working_space.converted(planes["color"], working_space.from_rec709())
         planes["composite"] = planes["color"] if backdrop is None else _over(planes["color"], backdrop, box)
     filled: dict[str, Plane] = {}
     if box != whole:

@@ -10,10 +10,13 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from . import plate_frames, session
+from . import plate_frames, session, working_space
 from .camera import Region
 
 Picture = npt.NDArray[np.float32]
+
+#: Colour spaces of 8-bit pictures whose light is not Rec.709's. Blender's own light is in pictures of floating point.
+_NOT_REC709 = ("Non-Color", "Raw", "ACEScg", "Linear Rec.2020")
 
 
 def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.CameraBackgroundImage]:
@@ -47,7 +50,9 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
     frame_aspect = size[0] * render.pixel_aspect_x / (size[1] * render.pixel_aspect_y)
     to_frame = placement(picture, aspect, frame_aspect)
     colors = "" if image.is_float else image.colorspace_settings.name
-    facts = (size, region, frame_aspect, picture.alpha, to_frame.tobytes(), colors, image.alpha_mode)
+    space = None if image.is_float or colors.startswith(_NOT_REC709) else working_space.from_rec709()
+    light = None if space is None else space.tobytes()
+    facts = (size, region, frame_aspect, picture.alpha, to_frame.tobytes(), colors, image.alpha_mode, light)
     kept = session.kept()
     before: Drawn | None = kept.get(key)
     # Blender does not say when an image was loaded again or painted on; to compare its pixels takes no time.
@@ -55,6 +60,7 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
         return before.picture
     pixels = pixels.copy()
     source = pixels if image.is_float else to_scene_linear(pixels, colors, image.alpha_mode)
+    source = working_space.converted(source, space)
     rows, columns = pixels.shape[:2]
     # Pixels of the frame → -0.5..0.5 of its longer side → -1..1 of the picture → the picture's pixels.
     width, height = _frame(frame_aspect)

@@ -260,6 +260,29 @@ def test_keeping_the_look_leaves_the_output_alone(bpy_python: Path, tmp_path: Pa
     assert told["off"] < 1e-4 and told["scenes"] and told["images"] == []
 
 
+def test_colours_are_right_in_files_of_another_light(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    """Blender 5.0 may work with Rec.2020 or ACEScg."""
+    ramp = np.linspace(0, 255, 160)[None].repeat(120, 0)
+    plate = np.stack([ramp, ramp[:, ::-1], ramp * 0 + 60], -1).astype(np.uint8)
+    Image.fromarray(plate).save(tmp_path / "behind.png")
+    told = run(bpy_python, "working_space.py", avatar, tmp_path / "behind.png", tmp_path, resources=tmp_path / "config")
+
+    def shot(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    plain, passes = shot("0_plain"), read_passes(tmp_path / "0_passes.exr")
+    solid = plain[..., 3] == 255
+    alone = passes["Mask"][..., 0] == 0
+    assert np.abs(shot("0_plate")[alone][:, :3] - plate[alone]).max() <= 1
+    for number, matrix in enumerate(told["matrices"].values()):
+        assert (number == 0) == np.allclose(matrix, np.eye(3), atol=1e-4)
+        assert np.abs(shot(f"{number}_plain") - plain).max() <= 1, number
+        assert np.abs(shot(f"{number}_plate") - shot("0_plate")).max() <= 1, number
+        assert np.abs(shot(f"{number}_kept") - shot("0_kept"))[solid].mean() < 1, number
+        light = read_passes(tmp_path / f"{number}_passes.exr")["Combined"][..., :3]
+        assert np.abs(light - passes["Combined"][..., :3] @ np.array(matrix)).max() < 2e-3, number
+
+
 def test_table_stands_for_the_srgb_curve() -> None:
     steps = torch.linspace(0, 1, 33)
     grid = srgb_to_linear(torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1))
