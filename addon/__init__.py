@@ -40,7 +40,7 @@ def register() -> None:
 
     # What is still registered when the interpreter ends crashes Blender 4.2 and hangs 4.5, and not every way out of
     # Blender disables its add-ons first.
-    atexit.register(unregister)
+    atexit.register(unregister, at_exit=True)
     try:
         for module in _modules():
             for cls in module.CLASSES:
@@ -52,14 +52,14 @@ def register() -> None:
         raise
 
 
-def unregister() -> None:
-    """Take everything back that is there, and end the backend."""
+def unregister(at_exit: bool = False) -> None:
+    """Take everything back that is there, and end the backend. at_exit: Python ends, and Blender's data may be gone."""
     import bpy
 
     from . import session
 
     atexit.unregister(unregister)
-    session.stop()
+    session.stop(with_data=not at_exit)
     for module in reversed(_modules()):
         classes = [cls for cls in module.CLASSES if getattr(cls, "is_registered", False)]
         if hasattr(module, "unregister") and len(classes) == len(module.CLASSES):

@@ -19,6 +19,7 @@ from ..neural_backend.interface.messages import BackendError
 from . import avatars, compositor
 from .engine import NeuralAvatarEngine
 from .render_settings import displayed_as, settings
+from .writing import on_first_thread, put, write
 
 Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", "INTERFACE"]]
 
@@ -30,7 +31,7 @@ _ENGINE_BEFORE = "neural_avatar_engine_before"
 _LINKED = "neural_avatar_linked"
 
 #: What the scene of the avatars takes from the scene of the set.
-_SCENE = ("camera", "frame_start", "frame_end", "frame_step")
+_SCENE = ("frame_start", "frame_end", "frame_step")
 _RENDER = (
     "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "use_border",
     "border_min_x", "border_max_x", "border_min_y", "border_max_y", "use_crop_to_border", "fps", "fps_base",
@@ -53,31 +54,52 @@ def follow(scene: Any, people: Any) -> None:
         (settings(people), settings(scene), _SETTINGS),
     ):  # fmt: skip
         for name in names:
-            _put(target, name, getattr(source, name))
-    _put(settings(people), "set_scene", scene)
-    _put(people.render, "engine", NeuralAvatarEngine.bl_idname)
-    _put(people.render, "film_transparent", True)
+            put(target, name, getattr(source, name))
+    put(people, "camera", camera_of(scene))
+    put(settings(people), "set_scene", scene)
+    put(people.render, "engine", NeuralAvatarEngine.bl_idname)
+    put(people.render, "film_transparent", True)
     for name in ("use_compositing", "use_sequencer"):
-        _put(people.render, name, False)
-    _put(people.view_layers[0], "use_pass_z", True)
-    wanted = set(_carriers(scene))
-    if scene.camera is not None:
-        wanted.add(scene.camera)
+        put(people.render, name, False)
+    put(people.view_layers[0], "use_pass_z", True)
+    # Every camera of the timeline is there from the start: a cut changes nothing but which one is looked through.
+    wanted = {*_carriers(scene), *(cut.camera for cut in _cuts(scene))}
+    if people.camera is not None:
+        wanted.add(people.camera)
     there = set(people.collection.objects)
     # What a user has put there stays: it may be nowhere else.
     ours = set(json.loads(people.get(_LINKED, "[]")))
-    for obj in there - wanted:
-        if obj.name_full in ours:
-            people.collection.objects.unlink(obj)
-    for obj in sorted(wanted - there, key=lambda o: o.name):
-        people.collection.objects.link(obj)
+    gone, new = [obj for obj in there - wanted if obj.name_full in ours], sorted(wanted - there, key=lambda o: o.name)
+    if gone or new:
+        on_first_thread(lambda: _exchange(people.collection.objects, gone, new))
     if (linked := json.dumps(sorted(obj.name_full for obj in wanted))) != people.get(_LINKED):
-        people[_LINKED] = linked
+        write(lambda: people.__setitem__(_LINKED, linked))
 
 
-def _put(target: Any, name: str, value: Any) -> None:
-    if getattr(target, name) != value:
-        setattr(target, name, value)
+def _exchange(objects: Any, gone: list[Any], new: list[Any]) -> None:
+    for obj in gone:
+        objects.unlink(obj)
+    for obj in new:
+        objects.link(obj)
+
+
+def camera_of(scene: Any) -> Any:
+    """The camera that a scene is rendered by at its frame, None where it has none.
+
+    Markers decide by Blender's rule. Blender itself goes by it only when those who listen for a frame have been called,
+    so that until then ``scene.camera`` is the frame's before.
+    """
+    cuts = _cuts(scene)
+    if not cuts:
+        return scene.camera
+    past = [cut for cut in cuts if cut.frame <= scene.frame_current]
+    # Of several markers at one frame the first counts.
+    return (max(past, key=lambda cut: cut.frame) if past else min(cuts, key=lambda cut: cut.frame)).camera
+
+
+def _cuts(scene: Any) -> list[Any]:
+    """The markers that change a scene's camera."""
+    return [marker for marker in scene.timeline_markers if marker.camera is not None and not marker.camera.hide_render]
 
 
 def _carriers(scene: Any) -> Iterator[Any]:
@@ -137,7 +159,7 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
                 "armature's data properties.",
             )
             return {"CANCELLED"}
-        if scene.camera is None:
+        if camera_of(scene) is None:
             self.report({"WARNING"}, f"Scene '{scene.name}' has no camera yet: add one before you render.")
         if scene.render.engine == NeuralAvatarEngine.bl_idname:
             scene[_ENGINE_BEFORE] = scene.render.engine

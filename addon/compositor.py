@@ -2,8 +2,9 @@
 """Blender's compositor, 4.2 to 5.x: the nodes that put avatars into a set by depth, and how they come and go.
 
 Which of the two is in front is decided per pixel by depth, as Z Combine does. The decision is kept as a matte of its
-own, because an avatar's soft edge (alpha under a half, where Depth is empty) then takes the depth of the person beside
-it and stays soft, and because Alpha Over knows premultiplied colours.
+own, because Alpha Over knows premultiplied colours. An avatar's depth is here the pass EdgeDepth, which goes as far as
+its soft edge does: Depth is empty where alpha is under a half, and how many pixels of a soft edge that is grows with
+the picture.
 
 Our nodes carry a mark. Nothing else is ever removed: what was linked is linked again when they go.
 """
@@ -21,9 +22,9 @@ MARK = "neural_avatar"
 #: Custom property of a tree: what was off, or not there, before we came.
 MADE = "neural_avatar_made"
 GROUP = "Neural Avatar in Set"
-_GROUP_VERSION = 1
-#: Pixels by which the avatar's depth reaches beyond its solid part.
-_REACH = 2
+#: The avatars' pass that says how far away they are, soft edges included.
+EDGE_DEPTH = "EdgeDepth"
+_GROUP_VERSION = 2
 
 
 def tree_of(scene: Any) -> Any:
@@ -54,12 +55,13 @@ def join(scene: Any, people: Any, tolerance: float, at_start: bool) -> None:
     node = _only(tree, "join", "CompositorNodeGroup")
     node.node_tree, node.label = _group(), "Avatars in Set, by Depth"
     node.width = 220
+    _sweep()
     if fresh:
         node.inputs["Tolerance"].default_value = tolerance
     if not (node.inputs["Image"].is_linked and node.outputs["Image"].is_linked):
         _insert(tree, node, sources[0].outputs["Image"], at_start)
     _link(tree, person.outputs["Image"], node.inputs["Avatar"])
-    _link(tree, person.outputs["Depth"], node.inputs["Avatar Depth"])
+    _link(tree, person.outputs[EDGE_DEPTH], node.inputs["Avatar Depth"])
     _link(tree, _nearest(tree, sources), node.inputs["Depth"])
     if fresh:
         end = node.outputs["Image"].links[0].to_node
@@ -83,9 +85,7 @@ def leave(scene: Any) -> None:
     for role in ("join", "person", "nearer", "frame"):
         for node in marked(tree, role):
             tree.nodes.remove(node)
-    group: Any = bpy.data.node_groups.get(GROUP)
-    if group is not None and not group.users:
-        bpy.data.node_groups.remove(group)
+    _sweep()
     if tree.get(MADE) and all(node.get(MARK) for node in tree.nodes):
         if FIVE:
             scene.compositing_node_group = None
@@ -216,10 +216,22 @@ def _math(tree: Any, operation: str) -> Any:
     return node
 
 
+def _groups() -> list[Any]:
+    """Our node groups of this file; an older one stays as long as a scene that has not been mended uses it."""
+    trees: list[Any] = list(bpy.data.node_groups)
+    return [t for t in trees if t.name.startswith(GROUP) and t.bl_idname == "CompositorNodeTree" and MADE in t]
+
+
+def _sweep() -> None:
+    for tree in _groups():
+        if not tree.users:
+            bpy.data.node_groups.remove(tree)
+
+
 def _group() -> Any:
     """The node group that decides and joins; made where it is not there or is an older one."""
-    tree: Any = bpy.data.node_groups.get(GROUP)
-    if tree is not None and tree.bl_idname == "CompositorNodeTree" and tree.get(MADE) == _GROUP_VERSION:
+    tree: Any = next((t for t in _groups() if t[MADE] == _GROUP_VERSION and t.library is None), None)
+    if tree is not None:
         return tree
     tree = _new_tree(GROUP)
     tree[MADE] = _GROUP_VERSION
@@ -233,15 +245,8 @@ def _group() -> Any:
     begin, end = tree.nodes.new("NodeGroupInput"), tree.nodes.new("NodeGroupOutput")
     links = tree.links
 
-    # The avatar's depth, grown outwards: a minimum filter, as what is empty is far away.
-    depth = tree.nodes.new("CompositorNodeDilateErode")
-    if FIVE:
-        depth.inputs["Type"].default_value, depth.inputs["Size"].default_value = "Steps", -_REACH
-    else:
-        depth.mode, depth.distance = "STEP", -_REACH
-    links.new(begin.outputs["Avatar Depth"], depth.inputs[0])
     nearer = _math(tree, "SUBTRACT")
-    links.new(depth.outputs[0], nearer.inputs[0])
+    links.new(begin.outputs["Avatar Depth"], nearer.inputs[0])
     links.new(begin.outputs["Tolerance"], nearer.inputs[1])
     wins = _math(tree, "LESS_THAN")
     links.new(nearer.outputs[0], wins.inputs[0])
@@ -262,7 +267,7 @@ def _group() -> Any:
     links.new(soft.outputs[0], matte.inputs[1])
     links.new(matte.outputs[0], end.inputs["Matte"])
     for node, place in (
-        (begin, (-700, 0)), (depth, (-480, -160)), (nearer, (-280, -160)), (wins, (-80, -160)), (soft, (120, -160)),
+        (begin, (-500, 0)), (nearer, (-280, -160)), (wins, (-80, -160)), (soft, (120, -160)),
         (over, (320, 60)), (alpha, (120, -320)), (matte, (320, -240)), (end, (540, 0)),
     ):  # fmt: skip
         node.location = place

@@ -11,6 +11,7 @@ import numpy as np
 from gpu_extras.batch import batch_for_shader
 
 from .preview_picture import Picture
+from .working_space import converted
 
 _VERTEX = """
 void main()
@@ -112,11 +113,12 @@ def _shader(name: str) -> Any:
 class Upload:
     """A picture's textures on the GPU. Made in a drawing; to be kept as long as the picture is shown."""
 
-    def __init__(self, picture: Picture) -> None:
-        self.picture = picture
+    def __init__(self, picture: Picture, light: Any = None) -> None:
+        """light: the matrix (3, 3) by which its light becomes the view's, None where it is that already."""
+        self.picture, self.light = picture, light
         height, width = picture.depth.shape
         # Python's textures take 32-bit numbers alone, and halve them themselves.
-        color = np.ascontiguousarray(picture.color, np.float32).reshape(-1)
+        color = converted(picture.color.astype(np.float32), light).reshape(-1)
         self.color = gpu.types.GPUTexture(
             (width, height), format="RGBA16F", data=gpu.types.Buffer("FLOAT", color.size, color)
         )

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, batch, matte, motion_blur, passes, scene, session
+from ..neural_backend.interface.messages import DEPTHS, AvatarInstance, BackendError, RenderRequest
+from . import backdrop, batch, look, matte, motion_blur, passes, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
@@ -70,13 +70,15 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
         box = Region(0, 0, *size)
-    wanted = tuple(p.plane for p in passes.active_passes(layer) if p.name != passes.COMPOSITE)
-    moving = tuple(name for name in wanted if name in ("depth", *motion_blur.AVERAGED) or name.startswith("crypto"))
+    wanted = tuple(p.plane for p in passes.active_passes(depsgraph.scene, layer) if p.name != passes.COMPOSITE)
+    moving = tuple(name for name in wanted if name in (*DEPTHS, *motion_blur.AVERAGED) or name.startswith("crypto"))
 
     def request(shot: Shot, planes: tuple[str, ...]) -> RenderRequest:
         part = shot[0].crop(box.x, size[1] - box.y - box.height, box.width, box.height, box.width, box.height)
         return scene.request(part, shot[1], planes, depsgraph.scene_eval)
 
+    # Made before all else where it is new, so that the wait for it can be cancelled.
+    look.table(depsgraph.scene_eval, _watch(engine))
     first = request((view, people), wanted)
     asked = ask(first)
     # The backend draws the people while the backdrop is drawn here.
@@ -102,22 +104,25 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
 def _shots(engine: Any, depsgraph: Any, region: Region) -> list[Shot]:
     """What is seen at each moment of the shutter time, just one without motion blur."""
     moments = motion_blur.moments(depsgraph.scene_eval)
+    # One camera for all moments: Blender changes it with the frame, and a marker may lie within the shutter time.
+    found = engine.camera_override or depsgraph.scene_eval.camera
+    eye = found.original if found is not None else None
     if len(moments) == 1:
-        return [_shot(engine, depsgraph, region)]
+        return [_shot(eye, depsgraph, region)]
     frame, subframe = depsgraph.scene_eval.frame_current, depsgraph.scene_eval.frame_subframe
     shots = []
     try:
         for moment in moments:
             whole = math.floor(frame + subframe + moment)
             engine.frame_set(whole, frame + subframe + moment - whole)
-            shots.append(_shot(engine, depsgraph, region))
+            shots.append(_shot(eye, depsgraph, region))
     finally:
         engine.frame_set(frame, subframe)
     return shots
 
 
-def _shot(engine: Any, depsgraph: Any, region: Region) -> Shot:
-    return scene.active_camera(depsgraph, engine.camera_override, region), scene.avatar_instances(depsgraph)
+def _shot(eye: Any, depsgraph: Any, region: Region) -> Shot:
+    return scene.active_camera(depsgraph, eye, region), scene.avatar_instances(depsgraph)
 
 
 def _union(boxes: list[Region]) -> Region | None:

@@ -8,14 +8,16 @@ asking Blender itself what it makes of scene-linear colours and improving them s
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import bpy
 
 from ..neural_backend.interface.messages import TABLE_UNIT
+from . import display
 from .later import np
 from .render_settings import displayed_as, retag, settings
+from .writing import on_first_thread
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -108,22 +110,34 @@ def _light(t: float, tint: float) -> Array:
     return np.asarray((to_rec709 @ (x / y, 1.0, (1 - x - y) / y)).clip(0.02))
 
 
-def table(scene: Any) -> npt.NDArray[np.float32] | None:
+def table(scene: Any, should_cancel: Callable[[], bool] = lambda: False) -> npt.NDArray[np.float32] | None:
     """The request's colour table for a scene (original or evaluated); None where none is needed.
 
-    Takes about two seconds for a view transform that is new in this session.
+    Takes about two seconds for a view transform that is new in this session. A render's thread has it made by Blender's
+    first one. Raises BackendError 'cancelled'.
     """
     if not settings(scene).keep_look:
         return None
-    shown = displayed_as(scene)
-    key = _key(shown)
+    seen = displayed_as(scene)
+    key = display.key(seen)
     if key is None:
         return None
-    if key not in _tables:
+    found = _tables.get(key)
+    return found if found is not None else on_first_thread(lambda: _made(seen), should_cancel)
+
+
+def _made(scene: Any) -> npt.NDArray[np.float32]:
+    """The table of an original scene, made where it is not there; kept."""
+    key = display.key(scene)
+    assert key is not None
+    found = _tables.get(key)
+    if found is None:
+        with display.showing(scene) as ask:
+            found = _inverse(ask)
         if len(_tables) >= 8:
             _tables.pop(next(iter(_tables)))
-        _tables[key] = _inverse(shown)
-    return _tables[key]
+        _tables[key] = found
+    return found
 
 
 def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32] | None]:
@@ -131,7 +145,7 @@ def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32
     None) as long as there is none. One that is lacking is made after the drawing, and the views are drawn again."""
     if not settings(scene).keep_look:
         return None, None
-    key = _key(displayed_as(scene))
+    key = display.key(displayed_as(scene))
     if key is None or key in _tables:
         return key, _tables.get(key) if key is not None else None
     name = scene.name
@@ -154,22 +168,6 @@ def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32
     return None, None
 
 
-def _key(scene: Any) -> tuple[Any, ...] | None:
-    """All that decides how a scene's colours are shown; None where they are shown as they are."""
-    view = scene.view_settings
-    white = (view.white_balance_temperature, view.white_balance_tint) if getattr(view, "use_white_balance", 0) else ()
-    curves: tuple[Any, ...] = ()
-    if view.use_curve_mapping:
-        mapping = view.curve_mapping
-        curves = tuple(tuple(p.location) for c in mapping.curves for p in c.points)
-        curves += (tuple(mapping.black_level), tuple(mapping.white_level))
-    display = scene.display_settings.display_device
-    plain = view.view_transform == "Standard" and display == "sRGB" and view.look in ("None", "")
-    if plain and view.exposure == 0 and view.gamma == 1 and not white and not curves:
-        return None
-    return display, view.view_transform, view.look, view.exposure, view.gamma, white, curves
-
-
 def stored(light: Array) -> Array:
     """Scene-linear light as a request's table has it."""
     return np.asarray(np.sign(light) * np.log2(1 + np.abs(light) / TABLE_UNIT))
@@ -180,8 +178,8 @@ def light_of(values: Array) -> Array:
     return np.asarray(np.sign(values) * TABLE_UNIT * (np.exp2(np.abs(values)) - 1))
 
 
-def _inverse(scene: Any) -> npt.NDArray[np.float32]:
-    """(STEPS, STEPS, STEPS, 3) stored light that a scene's view transform shows as display sRGB in equal steps.
+def _inverse(shown: Callable[[Array], Array]) -> npt.NDArray[np.float32]:
+    """(STEPS, STEPS, STEPS, 3) stored light that is shown as display sRGB in equal steps.
 
     Levenberg's and Marquardt's method for all entries at once, from each channel's grey.
     """
@@ -189,9 +187,9 @@ def _inverse(scene: Any) -> npt.NDArray[np.float32]:
     target = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     low, high = stored(np.array([DARKEST, BRIGHTEST]))
     ramp = np.linspace(low, high, 4096)
-    grey = np.maximum.accumulate(shown(scene, light_of(np.repeat(ramp[:, None], 3, 1))).mean(1))
+    grey = np.maximum.accumulate(shown(light_of(np.repeat(ramp[:, None], 3, 1))).mean(1))
     values = np.interp(target, grey, ramp)
-    found = shown(scene, light_of(values))
+    found = shown(light_of(values))
     error = ((found - target) ** 2).sum(1)
     damping = np.full(len(target), 1e-3)
     for _ in range(_ROUNDS):
@@ -200,11 +198,11 @@ def _inverse(scene: Any) -> npt.NDArray[np.float32]:
             step = np.where(values[:, channel] > high - 0.1, -0.02, 0.02)
             moved = values.copy()
             moved[:, channel] += step
-            slopes[:, :, channel] = (shown(scene, light_of(moved)) - found) / step[:, None]
+            slopes[:, :, channel] = (shown(light_of(moved)) - found) / step[:, None]
         normal = np.einsum("nij,nik->njk", slopes, slopes) + damping[:, None, None] * np.eye(3)
         downhill = np.einsum("nij,ni->nj", slopes, target - found)
         tried = (values + np.linalg.solve(normal, downhill[..., None])[..., 0].clip(-1.5, 1.5)).clip(low, high)
-        there = shown(scene, light_of(tried))
+        there = shown(light_of(tried))
         worth = ((there - target) ** 2).sum(1)
         better = worth < error
         values, found = np.where(better[:, None], tried, values), np.where(better[:, None], there, found)
@@ -213,58 +211,6 @@ def _inverse(scene: Any) -> npt.NDArray[np.float32]:
         if error.max() < 1e-8:
             break
     return values.reshape(STEPS, STEPS, STEPS, 3).astype(np.float32)
-
-
-def shown(scene: Any, light: Array) -> Array:
-    """What a scene's view transform makes of scene-linear Rec.709 light (N, 3): display colours (N, 3) in 0..1.
-
-    Blender offers this only for pictures that it saves.
-    """
-    import tempfile
-
-    count = len(light)
-    width = int(np.ceil(np.sqrt(count)))
-    height = -(-count // width)
-    pixels = np.ones((height * width, 4), np.float32)
-    pixels[:count, :3] = light
-    handle, path = tempfile.mkstemp(".png", "neural_avatar_")
-    os.close(handle)
-    image: Any = bpy.data.images.new(".Neural Avatar colours", width, height, float_buffer=True)
-    back: Any = None
-    try:
-        image.pixels.foreach_set(pixels.reshape(-1))
-        with _SavedAsPng(scene):
-            image.save_render(path, scene=scene)
-        back = bpy.data.images.load(path)
-        back.colorspace_settings.name = "Non-Color"
-        out = np.empty(height * width * back.channels, np.float32)
-        back.pixels.foreach_get(out)
-        return out.reshape(-1, back.channels)[:count, :3].astype(np.float64)
-    finally:
-        for one in filter(None, (image, back)):
-            bpy.data.images.remove(one)
-        os.unlink(path)
-
-
-class _SavedAsPng:
-    """A scene saves 16-bit PNG through its own view transform, for a while."""
-
-    _NAMES = ("media_type", "color_management", "file_format", "color_mode", "color_depth", "compression")
-    _OURS = ("IMAGE", "FOLLOW_SCENE", "PNG", "RGB", "16", 0)
-
-    def __init__(self, scene: Any) -> None:
-        self._settings = scene.render.image_settings
-
-    def __enter__(self) -> None:
-        there = [n for n in self._NAMES if hasattr(self._settings, n)]
-        self._before = {name: getattr(self._settings, name) for name in there}
-        for name, value in zip(self._NAMES, self._OURS, strict=True):
-            if name in self._before:
-                setattr(self._settings, name, value)
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self._before.items():
-            setattr(self._settings, name, value)
 
 
 class NEURAL_AVATAR_OT_use_standard(bpy.types.Operator):
@@ -308,7 +254,7 @@ class NEURAL_AVATAR_PT_look(bpy.types.Panel):
 
 def draw_view_transform(layout: Any, scene: Any) -> None:
     """What can be done about a view transform that changes avatars; nothing where there is none."""
-    if _key(displayed_as(scene)) is None:
+    if display.key(displayed_as(scene)) is None:
         return
     layout.label(text=f"{displayed_as(scene).view_settings.view_transform} changes the avatar's colours", icon="INFO")
     layout.prop(settings(displayed_as(scene)), "keep_look")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..neural_backend.interface.messages import EMPTY_DEPTH
+from ..neural_backend.interface.messages import DEPTHS, EMPTY_DEPTH
 from . import matte, session
 from .render_settings import settings
 
@@ -44,7 +44,7 @@ class Mean:
         for name, plane in middle.items():
             self.planes[name] = session.room(f"blur {name}", plane.shape)
             self.planes[name][:] = plane
-        self._empty = middle["depth"] >= EMPTY_DEPTH if "depth" in middle else None
+        self._empty = {name: middle[name] >= EMPTY_DEPTH for name in DEPTHS if name in middle}
         self._numbers = np.array(sorted(set(numbers)), np.uint32)
         self._mattes = sorted(name for name in middle if name.startswith("crypto"))
         height, width = next(iter(middle.values())).shape[:2]
@@ -57,9 +57,9 @@ class Mean:
         for name in AVERAGED:
             if name in planes:
                 self.planes[name] += planes[name]
-        if self._empty is not None:
-            depth = self.planes["depth"]
-            np.copyto(depth, np.minimum(depth, planes["depth"]), where=self._empty)
+        for name, empty in self._empty.items():
+            depth = self.planes[name]
+            np.copyto(depth, np.minimum(depth, planes[name]), where=empty)
         self._add_mattes(planes)
 
     def result(self) -> dict[str, Plane]:

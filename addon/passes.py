@@ -15,9 +15,11 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from ..neural_backend.interface.messages import EMPTY_DEPTH
-from . import matte
+from ..neural_backend.interface.messages import DEPTHS, EMPTY_DEPTH
+from . import matte, working_space
 from .camera import Region
+from .compositor import EDGE_DEPTH
+from .render_settings import settings
 
 Plane = npt.NDArray[np.float32]
 
@@ -43,6 +45,7 @@ PASSES: tuple[Pass, ...] = (
     Pass("Part", "part", 1, "X", "VALUE"),
     Pass("UV", "uv", 3, "UVA", "VECTOR"),
     Pass(COMPOSITE, "composite", 4, "RGBA", "COLOR"),
+    Pass(EDGE_DEPTH, "edge_depth", 1, "Z", "VALUE"),
     Pass("IndexOB", "index", 1, "X", "VALUE"),
     *(Pass(f"{matte.LAYER}{i:02d}", f"crypto{i}", 4, "RGBA", "COLOR") for i in range(matte.MOST_PASSES)),
 )
@@ -55,19 +58,22 @@ WHOLE_FROM = 0.4
 _SEEN = 1 / 1024
 
 
-def active_passes(view_layer: bpy.types.ViewLayer) -> tuple[Pass, ...]:
-    """The passes of a view layer; depth, object index and mattes are there when the view layer asks for them."""
+def active_passes(scene: Any, view_layer: bpy.types.ViewLayer) -> tuple[Pass, ...]:
+    """The passes of a view layer; depth, object index and mattes are there when the view layer asks for them, the depth
+    of soft edges where the scene's avatars join another scene's set."""
     left_out = {f"crypto{i}" for i in range(matte.passes_of(view_layer), matte.MOST_PASSES)}
     if not view_layer.use_pass_z:
         left_out.add("depth")
     if not view_layer.use_pass_object_index:
         left_out.add("index")
+    if settings(scene).set_scene is None:
+        left_out.add("edge_depth")
     return tuple(p for p in PASSES if p.plane not in left_out)
 
 
 def register(engine: Any, scene: bpy.types.Scene, view_layer: bpy.types.ViewLayer) -> None:
     """Tell Blender, and so the compositor, which passes there are."""
-    for p in active_passes(view_layer):
+    for p in active_passes(scene, view_layer):
         engine.register_pass(scene, view_layer, p.name, p.channels, p.letters, p.kind)
 
 
@@ -91,13 +97,18 @@ def write(
     if box is not None:
         box, planes = _visible(box, planes, WHOLE_FROM * width * height if box == whole else np.inf)
     if box is not None:
+        # The border at which the renderer's light becomes the file's.
+        planes["color"] = working_space.converted(planes["color"], working_space.from_rec709())
         planes["composite"] = planes["color"] if backdrop is None else _over(planes["color"], backdrop, box)
     filled: dict[str, Plane] = {}
     if box != whole:
         # Blender fills a new Depth with 1e11.
-        depth = filled["depth"] = np.full((height, width, 1), EMPTY_DEPTH, np.float32)
-        if box is not None and "depth" in planes:
-            _cut(depth, box)[:] = planes["depth"]
+        empty = np.full((height, width, 1), EMPTY_DEPTH, np.float32)
+        for name in DEPTHS:
+            filled[name] = empty
+            if box is not None and name in planes:
+                filled[name] = empty.copy()
+                _cut(filled[name], box)[:] = planes[name]
         if backdrop is not None:
             filled["composite"] = backdrop
     tile = box if box is not None and box != whole else Region(0, 0, 1, 1)

@@ -10,14 +10,13 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from . import session
+from . import plate_frames, session, working_space
 from .camera import Region
 
 Picture = npt.NDArray[np.float32]
 
-#: A texture of ours by which Blender is made to decode a given frame: an image's pixels are those of the frame that was
-#: looked at last. It has no user, so that it is never saved.
-_PROBE = ".Neural Avatar plate"
+#: Colour spaces of 8-bit pictures whose light is not Rec.709's. Blender's own light is in pictures of floating point.
+_NOT_REC709 = ("Non-Color", "Raw", "ACEScg", "Linear Rec.2020")
 
 
 def background_pictures(camera: bpy.types.Object | None) -> list[bpy.types.CameraBackgroundImage]:
@@ -42,7 +41,7 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
 
     key: under which it is kept, so that a still is converted and placed once.
     """
-    image = _image_of(picture, scene)
+    image = plate_frames.image_of(picture, scene, key)
     pixels = _pixels(image, f"{key} pixels") if image is not None else None
     if image is None or pixels is None:
         return None
@@ -51,7 +50,9 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
     frame_aspect = size[0] * render.pixel_aspect_x / (size[1] * render.pixel_aspect_y)
     to_frame = placement(picture, aspect, frame_aspect)
     colors = "" if image.is_float else image.colorspace_settings.name
-    facts = (size, region, frame_aspect, picture.alpha, to_frame.tobytes(), colors, image.alpha_mode)
+    space = None if image.is_float or colors.startswith(_NOT_REC709) else working_space.from_rec709()
+    light = None if space is None else space.tobytes()
+    facts = (size, region, frame_aspect, picture.alpha, to_frame.tobytes(), colors, image.alpha_mode, light)
     kept = session.kept()
     before: Drawn | None = kept.get(key)
     # Blender does not say when an image was loaded again or painted on; to compare its pixels takes no time.
@@ -59,6 +60,7 @@ def draw(picture: Any, scene: Any, size: tuple[int, int], region: Region, key: s
         return before.picture
     pixels = pixels.copy()
     source = pixels if image.is_float else to_scene_linear(pixels, colors, image.alpha_mode)
+    source = working_space.converted(source, space)
     rows, columns = pixels.shape[:2]
     # Pixels of the frame → -0.5..0.5 of its longer side → -1..1 of the picture → the picture's pixels.
     width, height = _frame(frame_aspect)
@@ -97,26 +99,6 @@ def _frame(aspect: float) -> tuple[float, float]:
     return (1.0, 1.0 / aspect) if aspect > 1 else (aspect, 1.0)
 
 
-def _image_of(picture: Any, scene: Any) -> Any:
-    """The image behind a background picture, showing the scene's frame; None where there is none."""
-    frame = scene.frame_current
-    if picture.source == "MOVIE_CLIP":
-        clip = scene.active_clip if picture.use_camera_clip else picture.clip
-        if clip is None:
-            return None
-        image: Any = bpy.data.images.load(clip.original.filepath, check_existing=True)
-        image.source = "MOVIE" if clip.source == "MOVIE" else "SEQUENCE"
-        image.colorspace_settings.name = clip.colorspace_settings.name
-        number = frame - clip.frame_start + 1 + clip.frame_offset
-    else:
-        if picture.image is None:
-            return None
-        image, number = picture.image.original, _frame_of(picture.image_user, frame)
-    if image.source in {"MOVIE", "SEQUENCE"}:
-        _look_at(image, number)
-    return image
-
-
 def _pixels(image: Any, room: str) -> Picture | None:
     """Blender's pixels of an image (height, width, 4), rows from the bottom up; None when it cannot be read. They lie
     in the session's ``room``."""
@@ -147,27 +129,6 @@ def to_scene_linear(pixels: Picture, colorspace: str, alpha_mode: str) -> Pictur
     elif alpha_mode != "CHANNEL_PACKED" and (out[..., 3] < 1).any():
         out[..., :3] *= out[..., 3:]
     return out
-
-
-def _frame_of(user: Any, frame: int) -> int:
-    """The picture's frame at a frame of the scene, by Blender's rule."""
-    if not user.use_auto_refresh:
-        return int(user.frame_current)
-    number, last = frame - user.frame_start + 1, user.frame_duration
-    if user.use_cyclic and last > 0:
-        number = number % last or last
-    return int(min(max(number, 0), last) + user.frame_offset)
-
-
-def _look_at(image: Any, frame: int) -> None:
-    probe: Any = bpy.data.textures.get(_PROBE) or bpy.data.textures.new(_PROBE, "IMAGE")
-    probe.image = image
-    try:
-        user = probe.image_user
-        user.use_auto_refresh, user.frame_duration, user.frame_current = False, max(frame, 1), frame
-        probe.evaluate((0.0, 0.0, 0.0))
-    finally:
-        probe.image = None
 
 
 def _resample(source: Picture, matrix: npt.NDArray[np.float64], region: Region) -> Picture:

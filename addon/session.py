@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ class _Current:
 
 _current: _Current | None = None
 
+#: What else is to go when the session ends; see :func:`at_stop`.
+_leavings: list[Callable[[bool], None]] = []
+
 #: A render's thread and Blender's own may ask for the session at once: only one may make it.
 _making = threading.Lock()
 
@@ -58,7 +62,7 @@ def session() -> BackendSession:
     wanted = python(), device()
     with _making:
         if _current is None or _current.wanted != wanted:
-            stop()
+            _end()
             environment = {DEVICE_VARIABLE: wanted[1]}
             made = BackendSession(wanted[0], log_path(), environment=environment)
             _current = _Current(wanted, made, IdleWatch(lambda: made.is_busy))
@@ -86,8 +90,26 @@ def room(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return array
 
 
-def stop() -> None:
-    """End the backend, if there is one; the next frame starts it again."""
+def at_stop(leave: Callable[[bool], None]) -> None:
+    """Have something called once, when the session is ended from Blender's own thread: what listens to Blender goes
+    then, and if it is told True, data of ours that lies in the open file."""
+    if leave not in _leavings:
+        _leavings.append(leave)
+
+
+def stop(with_data: bool = True) -> None:
+    """End the backend, if there is one; the next frame starts it again.
+
+    with_data: leave no data in the open file either; not at Blender's own end, when there may be none any more.
+    """
+    _end()
+    leavings = list(_leavings)
+    _leavings.clear()
+    for leave in leavings:
+        leave(with_data)
+
+
+def _end() -> None:
     global _current
     ended, _current = _current, None
     if ended is not None:

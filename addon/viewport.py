@@ -14,7 +14,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, draw, draw_bones, look, plate, scene, session
+from . import backdrop, draw, draw_bones, look, plate, scene, session, working_space
 from .overlay import any_avatar
 from .preview import Pending, Preview, as_error
 from .preview_picture import Box, Cache, Picture, Style, Wish, place
@@ -191,8 +191,10 @@ def _draw(
     if shown is None or where is None:
         view.upload = None
         return
-    if view.upload is None or view.upload.picture is not shown:
-        view.upload = draw.Upload(shown)
+    # What is laid over Blender's picture goes to the display as it is.
+    light = working_space.from_rec709() if overlay is None else None
+    if view.upload is None or view.upload.picture is not shown or not np.array_equal(view.upload.light, light):
+        view.upload = draw.Upload(shown, light)
     at, grow = where
     size = seen.width, seen.height
     if overlay is None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .interface.messages import EMPTY_DEPTH, PLANES, TABLE_UNIT, AvatarInstance
+from .interface.messages import DEPTHS, EMPTY_DEPTH, PLANES, TABLE_UNIT, AvatarInstance
 from .layer import Layer
 
 Planes = dict[str, npt.NDArray[np.float32]]
@@ -39,7 +39,7 @@ def empty_planes(
     planes: Planes = {}
     for name in names:
         plane = out[name] if out is not None else np.empty((height, width, PLANES[name]), np.float32)
-        plane.fill(EMPTY_DEPTH if name == "depth" else 0)
+        plane.fill(EMPTY_DEPTH if name in DEPTHS else 0)
         planes[name] = plane
     return planes
 
@@ -87,6 +87,7 @@ def write_layers(
     put("color", torch.cat([merged.light, alpha[..., None]], -1))
     put("mask", alpha)
     put("depth", torch.where(solid, merged.depth, torch.full_like(merged.depth, EMPTY_DEPTH)))
+    put("edge_depth", merged.depth)
     put("part", merged.part * solid)
     put("uv", torch.cat([merged.uv, torch.zeros_like(merged.uv[..., :1])], -1) * solid[..., None])
     put("index", merged.index * solid)

@@ -257,7 +257,8 @@ def test_plates(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
         composite(name, behind + film * (1 - behind[..., 3:]) if name != "in_front" else np.zeros_like(behind))
     for i in (1, 2, 3):
         pixels = linear_pixels(pictures / f"moving_{i:04d}.png")
-        composite(f"sequence_{i}", plain_plate(pixels, {}))
+        for kind in ("sequence", "clips"):
+            composite(f"{kind}_{i}", plain_plate(pixels, {}))
         shown = np.asarray(Image.open(pictures / f"moving_{i:04d}.png").convert("RGB"))
         Image.fromarray(shown).save(pictures / "opaque.png")
         for kind in ("movie", "clip"):
@@ -273,6 +274,9 @@ def test_plates(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     composite("still_reloaded", plain_plate(tall, {}))
     composite("still_border", plain_plate(tall, {})[0:90, 40:120])
     composite("gone", np.zeros((120, 160, 4)))
+    composite("clip_gone", np.zeros((120, 160, 4)))
+    assert told["images"] and told["number"] >= 2 and told["ours"] == 2
+    assert told["saved"] == told["left"] == []
     assert told["counts"] == {
         "still_first": 1, "still_again": 0, "still_moved": 0, "still_raw": 1, "still_painted": 1, "still_reloaded": 1,
     }  # fmt: skip

@@ -68,6 +68,25 @@ def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path
     assert len(told["errors"]) == 1 and "avatar" in told["errors"][0] and told["scenes_after"] == 1
 
 
+def test_avatars_are_seen_by_the_camera_of_each_cut(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "cuts.py", avatar, tmp_path, resources=tmp_path / "config")
+
+    def shot(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    plain = {name: shot(f"{name}_0001") for name in ("right", "left", "middle")}
+    assert np.abs(plain["right"] - plain["left"]).max() > 60 and np.abs(plain["left"] - plain["middle"]).max() > 60
+    cut = {1: "Right", 2: "Right", 3: "Left", 4: "Left", 5: "Middle"}
+    for film, frames in (("whole", range(1, 6)), ("part", (3, 4)), ("back", (1,))):
+        assert told[film] == [[frame, cut[frame], cut[frame]] for frame in frames], film
+        for frame in frames:
+            off = np.abs(shot(f"{film}_{frame:04d}") - plain[cut[frame].lower()])
+            assert off.max() <= 2, (film, frame)
+    for frame in (2, 3):
+        assert told["blurred"] == told["sharp"]
+        assert np.abs(shot(f"blurred_{frame:04d}") - shot(f"sharp_{frame:04d}")).max() <= 2, frame
+
+
 def test_shadow_proxy_follows_any_rig_and_is_not_seen(
     bpy_python: Path, tmp_path: Path, avatar: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -191,6 +210,77 @@ def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, 
         plain, kept = (np.abs(pixels(f"{name}_{n}") - standard)[solid][:, :3].max(-1) for n in ("plain", "kept"))
         assert np.median(kept) < 3 and kept.mean() < 0.35 * plain.mean(), (name, kept.mean(), plain.mean())
     assert np.array_equal(pixels("button"), standard)
+
+
+def test_soft_edges_stay_soft_in_large_pictures(bpy_python: Path, tmp_path: Path) -> None:
+    """A network's picture is small: in a frame of a film's size its edges are many pixels wide."""
+    demo = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
+    told = run(bpy_python, "edges.py", demo, tmp_path, resources=tmp_path / "config")
+    assert told["error"] == ""
+    wall = 0.8
+    for name, part in (("", np.s_[:700]), ("blurred_", np.s_[60:700, 275:625])):
+        joined, alone = picture(tmp_path / f"{name}joined.exr")[part], read_passes(tmp_path / f"{name}alone.exr")
+        color, mask = alone["Combined"][part], alone["Mask"][part]
+        assert ((mask > 0.02) & (mask < 0.45)).sum() > 2000, name
+        assert np.abs(joined[..., :3] - (color[..., :3] + wall * (1 - mask))).max() < 2e-3, name
+        # Depth is what it ever was, and EdgeDepth goes on from there to the end of what is seen.
+        depth, edge = alone["Depth"][part], alone["EdgeDepth"][part]
+        if not name:
+            assert np.array_equal(depth < 1e9, mask >= 0.5) and np.array_equal(edge[mask >= 0.5], depth[mask >= 0.5])
+        assert (edge[mask > 4e-3] < 10).all(), name
+    # What stands in front hides the legs, edges included.
+    front = picture(tmp_path / "joined.exr")[780:1000]
+    assert np.abs(front[..., :3] - (0, 0.4, 0)).max() < 2e-3
+    assert told["mended"] == [0.125, 1, "EdgeDepth", True]
+
+
+def test_films_wait_while_blender_refuses_changes(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    """Blender 5.0 refuses the changes of all threads while any panel is drawn."""
+    for i in (1, 2, 3):
+        Image.new("RGB", (80, 60), (60 * i, 200 - 50 * i, 40 * i)).save(tmp_path / f"moving_{i:04d}.png")
+    told = run(bpy_python, "refusals.py", avatar, tmp_path, tmp_path, resources=tmp_path / "config")
+    shot = {p.stem: np.asarray(Image.open(p), float) for p in tmp_path.glob("*_000?.png")}
+    assert told["errors"] == [] and told["refused"] == told["recent"]
+    assert [told[name] for name in ("answered", "forgotten", "cancelled")] == [True, False, "cancelled"]
+    for i in (1, 2, 3):
+        assert np.abs(shot[f"refused_000{i}"] - shot[f"calm_000{i}"]).max() == 0, i
+    assert np.abs(shot["calm_0001"] - shot["calm_0002"]).max() > 60
+    assert np.abs(shot["calm_0002"] - shot["calm_0003"])[..., :3].min(-1).max() > 10  # another plate
+
+
+def test_keeping_the_look_leaves_the_output_alone(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "output.py", avatar, tmp_path, resources=tmp_path / "config")
+    for ending in ("exr", "png", "mkv"):
+        assert told["kept"][ending] == [True, []], ending
+    # The frame for which the table was made is written like all others.
+    for ending, read in (("exr", picture), ("png", lambda path: np.asarray(Image.open(path), float))):
+        first, second = (read(tmp_path / f"{ending}_{name}.{ending}") for name in ("first", "second"))
+        assert first.shape == second.shape and np.abs(first - second).max() < 1e-6, ending
+        assert first[..., :3].max() > 0.1
+    assert told["off"] < 1e-4 and told["scenes"] and told["images"] == []
+
+
+def test_colours_are_right_in_files_of_another_light(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    """Blender 5.0 may work with Rec.2020 or ACEScg."""
+    ramp = np.linspace(0, 255, 160)[None].repeat(120, 0)
+    plate = np.stack([ramp, ramp[:, ::-1], ramp * 0 + 60], -1).astype(np.uint8)
+    Image.fromarray(plate).save(tmp_path / "behind.png")
+    told = run(bpy_python, "working_space.py", avatar, tmp_path / "behind.png", tmp_path, resources=tmp_path / "config")
+
+    def shot(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    plain, passes = shot("0_plain"), read_passes(tmp_path / "0_passes.exr")
+    solid = plain[..., 3] == 255
+    alone = passes["Mask"][..., 0] == 0
+    assert np.abs(shot("0_plate")[alone][:, :3] - plate[alone]).max() <= 1
+    for number, matrix in enumerate(told["matrices"].values()):
+        assert (number == 0) == np.allclose(matrix, np.eye(3), atol=1e-4)
+        assert np.abs(shot(f"{number}_plain") - plain).max() <= 1, number
+        assert np.abs(shot(f"{number}_plate") - shot("0_plate")).max() <= 1, number
+        assert np.abs(shot(f"{number}_kept") - shot("0_kept"))[solid].mean() < 1, number
+        light = read_passes(tmp_path / f"{number}_passes.exr")["Combined"][..., :3]
+        assert np.abs(light - passes["Combined"][..., :3] @ np.array(matrix)).max() < 2e-3, number
 
 
 def test_table_stands_for_the_srgb_curve() -> None:

@@ -13,17 +13,22 @@ if TYPE_CHECKING:  # Blender's start imports this module, and must not wait for 
     from .camera import Camera
 
 #: Raised by one with every change of the messages; both sides refuse another version.
-PROTOCOL = 2
+PROTOCOL = 3
 
 #: Planes of a frame and their channels, all float32, rows from the bottom up as Blender stores them.
 #: color: scene-linear Rec.709, premultiplied, alpha last. depth: distance along the camera's axis in scene units,
-#: 1e10 where the mask is under 0.5. mask: alpha in 0..1. part: 0 background, 1..24. uv: u, v of the dominant part in
+#: EMPTY_DEPTH where the mask is under 0.5. edge_depth: the same out to the end of the avatar's soft edge, where it is
+#: the depth of the person beside it. mask: alpha in 0..1. part: 0 background, 1..24. uv: u, v of the dominant part in
 #: 0..1, then 0. index: the object index of the dominant avatar, 0 where the mask is under 0.5. crypto0 and on: two
 #: pairs each of a matte's number (its bits as a float) and the share of the pixel that this avatar covers, the largest
 #: first.
 PLANES: dict[str, int] = {
     "color": 4, "depth": 1, "mask": 1, "part": 1, "uv": 3, "index": 1, "crypto0": 4, "crypto1": 4, "crypto2": 4,
+    "edge_depth": 1,
 }  # fmt: skip
+
+#: Those that hold a distance.
+DEPTHS = ("depth", "edge_depth")
 
 #: How the table of a request stores scene-linear light: sign(x) * log2(1 + abs(x) / TABLE_UNIT), so that what lies
 #: between its entries is right for dark and bright colours alike.

@@ -10,7 +10,7 @@ import numpy as np
 
 avatar, out = sys.argv[1], Path(sys.argv[2])
 harness.enable()
-from neural_avatar.addon import look  # noqa: E402
+from neural_avatar.addon import display, look  # noqa: E402
 
 
 def picture(name):
@@ -50,7 +50,7 @@ for name, transform, scene_look, exposure in (
     for i in np.ndindex(2, 2, 2):
         weight = np.prod(np.where(i, share, 1 - share), 1)
         stored += weight[:, None] * table[tuple((corner + i).T)]
-    off = np.abs(look.shown(scene, look.light_of(stored)) - colors).max(1) * 255
+    off = np.abs(display.shown(scene, look.light_of(stored)) - colors).max(1) * 255
     errors[name] = [float(np.percentile(off, q)) for q in (50, 90, 99)]
     facts[f"{name}_range"] = [float(look.light_of(table).min()), float(look.light_of(table).max())]
     picture(f"{name}_kept")

@@ -12,7 +12,7 @@ import harness
 
 avatar, pictures, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 harness.enable()
-from neural_avatar.addon import plate  # noqa: E402
+from neural_avatar.addon import plate, session  # noqa: E402
 
 scene = harness.new_scene()
 harness.add_person(avatar)
@@ -65,12 +65,39 @@ for kind, name, source in (("sequence", "moving_0001.png", "SEQUENCE"), ("movie"
     for frame in (1, 3, 2):
         scene.frame_set(frame)
         picture(f"{kind}_{frame}")
-clip = bpy.data.movieclips.load(str(pictures / "moving.mov"))
-background.source, background.clip, background.use_camera_clip = "MOVIE_CLIP", clip, False
-for frame in (1, 3, 2):
-    scene.frame_set(frame)
-    picture(f"clip_{frame}")
+# What a user has made of the same files stays as it is.
+for image in (i for i in bpy.data.images if i.source != "VIEWER"):
+    image.source, image.colorspace_settings.name = "FILE", "Non-Color"
+
+
+def images() -> list[list[object]]:
+    """All that are in the file."""
+    return [[i.name, i.source, i.colorspace_settings.name] for i in bpy.data.images if not i.name.startswith(".")]
+
+
+before = images()
+background.source, background.use_camera_clip = "MOVIE_CLIP", False
+for kind, name in (("clip", "moving.mov"), ("clips", "moving_0001.png")):
+    background.clip = bpy.data.movieclips.load(str(pictures / name))
+    for frame in (1, 3, 2):
+        scene.frame_set(frame)
+        picture(f"{kind}_{frame}")
+harness.tell(images=before == images(), number=len(before), ours=len(bpy.data.images) - len(before))
+background.clip.filepath = str(out / "nowhere.mov")
+picture("clip_gone")
+background.clip = bpy.data.movieclips[0]
+picture("clip_again")
 background.source = "IMAGE"
+# Nothing of ours gets into the file, or stays in Blender without a renderer.
+bpy.ops.wm.save_as_mainfile(filepath=str(out / "saved.blend"), copy=True)
+with bpy.data.libraries.load(str(out / "saved.blend")) as (there, _):
+    saved = [name for name in (*there.images, *there.textures) if name.startswith(".")]
+background.source = "MOVIE_CLIP"
+picture("clip_saved")
+background.source = "IMAGE"
+session.stop()
+left = [one.name for kind in (bpy.data.images, bpy.data.textures) for one in kind if one.name.startswith(".")]
+harness.tell(saved=saved, left=left)
 
 # A still is converted once, unless it changes: painted, loaded again, or in other colours.
 shutil.copy(pictures / "wide.png", out / "still.png")

@@ -44,5 +44,5 @@ def read_passes(path: Path) -> dict[str, np.ndarray]:
     for name, channel in channels.items():
         _, pass_name, letter = name.rsplit(".", 2)
         passes.setdefault(pass_name, {})[letter] = channel.pixels
-    order = {"UV": "UVA", "Depth": "Z", "Mask": "X", "Part": "X", "IndexOB": "X"}
+    order = {"UV": "UVA", "Depth": "Z", "EdgeDepth": "Z", "Mask": "X", "Part": "X", "IndexOB": "X"}
     return {name: np.stack([letters[c] for c in order.get(name, "RGBA")], -1) for name, letters in passes.items()}
