@@ -10,9 +10,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neural_avatar.neural_backend.clip import read_clip
+from neural_avatar.neural_backend.interface.messages import BackendError
 from support import blender_scripts
 from support.clips import channels, make_clip, names, numbered, pixels
 from support.commands import complaint, run
@@ -157,6 +159,38 @@ def test_batches_draw_what_single_frames_draw(avatar: Path, plain: Path, root: P
         assert (a[..., 3] > 127).sum() > 150
         assert np.abs(a - b)[(a[..., 3] == 255) & (b[..., 3] == 255)].max() <= 1, "but for rounding"
         assert np.abs(a[..., 3] - b[..., 3]).max() <= 1
+
+
+def test_memory_that_does_not_suffice_makes_smaller_batches_and_a_failed_device_is_told(
+    avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neural_avatar.neural_backend import clip_drawing
+
+    whole, sizes = clip_drawing.draw_layers, list[int]()
+
+    def small(person: Any, clip: Any, indices: Any) -> Any:
+        sizes.append(len(indices))
+        if len(indices) > 1:
+            torch.empty(1 << 50)
+        return whole(person, clip, indices)
+
+    def none(person: Any, clip: Any, indices: Any) -> Any:
+        torch.empty(1 << 50)
+
+    def broken(person: Any, clip: Any, indices: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with…")
+
+    clip = read_clip(make_clip(tmp_path / "clip.npz"))
+    drawer = clip_drawing.ClipDrawer(str(avatar), clip, "cpu", batch=4)
+    monkeypatch.setattr(clip_drawing, "draw_layers", small)
+    assert [i for i, _ in drawer.draw(range(6))] == [0, 1, 2, 3, 4, 5] and sizes == [4, 2, 1, 1, 1, 1, 1, 1]
+    monkeypatch.setattr(clip_drawing, "draw_layers", none)
+    with pytest.raises(BackendError, match=r"^CPU has too little memory for one frame: close other .* use it\.$"):
+        list(drawer.draw([0]))
+    monkeypatch.setattr(clip_drawing, "draw_layers", broken)
+    with pytest.raises(BackendError, match="illegal memory access was encountered\\): give the same command") as caught:
+        list(drawer.draw([0]))
+    assert caught.value.code == "device-failed"
 
 
 def test_exr_has_blenders_layers_in_half_or_float(avatar: Path, plain: Path, tmp_path: Path) -> None:
