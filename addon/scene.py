@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
@@ -21,8 +22,23 @@ from .render_settings import settings
 _REACH = 0.1
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A person of an evaluated scene. armature: whose pose it is. shown_by: the object whose visibility decides, the
+    armature itself or what makes instances of it. Both are originals."""
+
+    person: AvatarInstance
+    armature: Any
+    shown_by: Any
+
+
 def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
     """Every visible armature that carries an avatar, instances of collections too. Raises BackendError."""
+    return tuple(shown.person for shown in shown_people(depsgraph))
+
+
+def shown_people(depsgraph: bpy.types.Depsgraph) -> tuple[Shown, ...]:
+    """As :func:`avatar_instances`, with the objects behind each. Raises BackendError."""
     found = []
     for instance in depsgraph.object_instances:
         obj = instance.object
@@ -33,7 +49,8 @@ def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ..
         points, confidence = joints.world_joints(obj, header, place)
         points = proportions.fitted(obj, header, points, confidence, place, depsgraph.scene_eval)
         name = obj.original.name
-        found.append(AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name)))
+        person = AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name))
+        found.append(Shown(person, obj.original, (instance.parent or obj).original))
     return tuple(found)
 
 

@@ -38,14 +38,17 @@ def same_pictures(folder: Path, other: Path, *numbers: int) -> None:
 def test_frames_are_those_of_blenders_engine(bpy_python: Path, avatar: Path, tmp_path: Path) -> None:
     told = blender_scripts.run(bpy_python, "bake.py", avatar, tmp_path, resources=tmp_path / "config")
     said = told["told"]
-    good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced")
+    good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced", "instance")
     assert {name: said[name] for name in good} == dict.fromkeys(good, "")
     for name, words in {
         "again": "is there already", "range": "before it begins", "nowhere": "cannot be written",
         "no_camera": "Frame 2: Scene 'Scene' has no camera", "never": "is hidden", "gone": "gone.avatar",
+        "not_rendered": "is hidden from renders", "no_instance": "is hidden from renders",
+        "unseen": "Frame 2: A render shows 'person', but this view layer does not",
     }.items():  # fmt: skip
         assert words in said[name] and said[name].endswith("."), (name, said[name])
-    assert not [name for name in told["left"] if "part" in name or "never" in name or "range" in name]
+    refused = ("part", "never", "range", "unseen", "no_", "not_")
+    assert not [name for name in told["left"] if any(word in name for word in refused)]
 
     beside = tmp_path / "avatar.avatar"
     for name in ("plain", "lens", "cuts", "border"):
