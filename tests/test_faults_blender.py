@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support import blender_scripts
+
 SCRIPT = Path(__file__).parent / "blender" / "faults.py"
 AVATAR = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
 
@@ -34,3 +36,11 @@ def test_faults_are_told_and_leave_nothing_behind(bpy_python: Path, tmp_path: Pa
     assert told["timers"] == [True, True] and told["job"], "a set-up under way outlives the loading of a file"
     assert told["refused"] and told["left"] == [] and not told["scene"], "a start that fails leaves nothing"
     assert told["again"] and told["gone"]
+
+
+def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path, tmp_path: Path) -> None:
+    told = blender_scripts.run(bpy_python, "views.py", AVATAR, resources=tmp_path)
+    assert told["alone"] == [0] and told["both"] == [0, 1]
+    # The eye of what makes instances hides those, and that of their source hides the source alone.
+    assert told["source hidden"] == [1] and told["instance hidden"] == [0]
+    assert told["filled"] == [1, 1], "the plate of the view's own camera is not covered"

@@ -23,6 +23,14 @@ def story():
             outcome = step(animation=True) if name == "blender_" else step()
         stage.tell(**{name: list(outcome)})
 
+    # In local view, what is not looked at is not there, as in the view itself.
+    person.select_set(False)
+    scene.render.filepath = str(stage.OUT / "local_")
+    with stage.override():
+        bpy.ops.view3d.localview(frame_selected=False)
+        bpy.ops.neural_avatar.playblast()
+        bpy.ops.view3d.localview(frame_selected=False)
+
     # What is there stays where Overwrite is off, and the preview range goes before the scene's.
     (stage.OUT / "kept_0002.png").write_text("mine")
     scene.render.filepath, scene.render.use_overwrite = str(stage.OUT / "kept_"), False
