@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside Blender: which Python renders a file that names one. Arguments: the Python, folder."""
+"""Runs inside Blender: which Python renders a file that names one, and none that others have planted. Arguments: the
+Python, folder."""
 
+import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +39,14 @@ def asked() -> str:
     except BackendError as error:
         return error.message
 
+
+# Anybody may write into the folder of temporary files.
+planted = Path(tempfile.gettempdir()) / "neural_avatar" / "backend"
+(planted / "env1" / "bin").mkdir(parents=True)
+(planted / "env1" / "bin" / "python").write_text("#!/bin/sh\n")
+facts = {"folder": "env1", "python": "3.11", "wheels": "CPU", "torch": "2.11"}
+(planted / "environment.json").write_text(json.dumps(facts))
+harness.tell(planted=asked(), folder=os.fspath(session.folder()))
 
 harness.tell(
     neither=chosen(files[0], files[0]),
