@@ -194,3 +194,4 @@ def test_playblast_shows_the_avatar_of_each_frame(tmp_path: Path) -> None:
     assert facts["kept"] == "mine" and facts["written"] == ["kept_0002.png", "kept_0003.png"]
     assert "cannot be written" in facts["refusal"] and "Traceback" not in facts["refusal"]
     assert facts["frame"] == 1 and facts["images"] == []
+    assert facts["closed"] == [7, 1] and 0 < facts["part"] < 100
