@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,41 @@ def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_pa
         patch.setattr(clip_workers, "_Worker", Suicidal)
         clip_workers.render_on_devices(job, ["cpu", "cpu:0"], range(6), finished.append, said.append)
     assert sorted(finished) == list(range(6)) and "cpu:0 is given up" in said[0]
+    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be made to hang there")
+@pytest.mark.parametrize("when", ["starting", "drawing"])
+def test_a_worker_that_hangs_costs_nothing_but_time(avatar: Path, plain: Path, tmp_path: Path, when: str) -> None:
+    from neural_avatar.neural_backend import clip_workers
+    from neural_avatar.neural_backend.frame_files import FrameFormat
+    from neural_avatar.neural_backend.render_clip import ClipJob
+
+    class Hanging(clip_workers._Worker):
+        """The second of them waits for ever, as one does whose GPU hangs."""
+
+        def __init__(self, job: Any, device: str, inbox: Any) -> None:
+            super().__init__(job, device, inbox)
+            if device == "cpu:0" and when == "starting":
+                self._process.send_signal(signal.SIGSTOP)
+
+        def hand(self, indices: Any) -> None:
+            super().hand(indices)
+            if self.device == "cpu:0":
+                self._process.send_signal(signal.SIGSTOP)
+
+    job = ClipJob(avatar, make_clip(tmp_path / "clip.npz"), tmp_path / "out", FrameFormat())
+    job.folder.mkdir()
+    said: list[str] = []
+    finished: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_workers, "_Worker", Hanging)
+        patch.setattr(clip_workers, "_SILENCE", 20.0)
+        patch.setattr(clip_workers, "_PATIENCE", 1.0)
+        clip_workers.render_on_devices(job, ["cpu:0", "cpu"], range(6), finished.append, said.append)
+    assert sorted(finished) == list(range(6))
+    # One that hangs from the beginning may never be missed.
+    assert when == "starting" or (len(said) == 1 and "cpu:0 is given up" in said[0] and "silent" in said[0])
     same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
 
 
