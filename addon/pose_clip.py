@@ -10,6 +10,7 @@ from typing import Any
 
 import bpy
 
+from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.clip_file import ClipFrame, write_clip
 from ..neural_backend.interface.messages import AvatarInstance, BackendError
 from . import avatars, camera, visibility
@@ -60,7 +61,7 @@ class Bake:
             view = our_scene.active_camera(depsgraph, None, self._region())
             shown = our_scene.shown_people(depsgraph)
             self._detail = our_scene.request(view, (), (), depsgraph.scene_eval).detail
-            people = {name: self._rendered(name, shown) for name in self._names}
+            people = {name: self._rendered(name, shown, view) for name in self._names}
         except BackendError as error:
             raise BackendError(error.code, f"Frame {float(now):g}: {error.message}", error.details) from error
         # Steps of whole frames keep the scene's numbers, so that pictures are called as Blender calls them.
@@ -77,7 +78,8 @@ class Bake:
             if all(frame.joints is None for frame in frames):
                 raise BackendError(
                     "bake-never-seen",
-                    f"'{name}' is hidden from renders, or in no collection that they show, in all frames of the range.",
+                    f"'{name}' is hidden from renders, in no collection that they show, or out of the camera's range, "
+                    "in all frames.",
                 )
         for name, frames in self._frames.items():
             path, avatar = self.paths[name], avatars.absolute_path(self._people[name])
@@ -99,7 +101,7 @@ class Bake:
             return camera.render_region(render)
         return camera.Region(0, 0, *camera.picture_size(render))
 
-    def _rendered(self, name: str, shown: tuple[our_scene.Shown, ...]) -> AvatarInstance | None:
+    def _rendered(self, name: str, shown: tuple[our_scene.Shown, ...], view: Camera) -> AvatarInstance | None:
         """The person as a render of this frame would show it, None where it would not. Poses are those of the view's
         evaluated scene, whose own visibility is another matter. Raises BackendError 'bake-hidden'."""
         obj = self._people[name]
@@ -113,9 +115,10 @@ class Bake:
                     f"A render shows '{name}', but this view layer does not, so its pose is not known: show it, with "
                     "the eye and the screen in the Outliner, while the clip is baked.",
                 )
-            return own
+            return next(iter(our_scene.in_range(view, (own,))), None)
         instances = (s for s in shown if s.armature == obj and s.shown_by != obj)
-        return next((s.person for s in instances if visibility.renders(self._scene, s.shown_by)), None)
+        people = (s.person for s in instances if visibility.renders(self._scene, s.shown_by))
+        return next(iter(our_scene.in_range(view, tuple(people))), None)
 
 
 def _frame(number: int, view: Any, person: AvatarInstance | None) -> ClipFrame:

@@ -70,10 +70,26 @@ def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | N
 def request(
     view: Camera, people: Sequence[AvatarInstance], planes: Sequence[str], scene: Any, detail: float = 1.0
 ) -> RenderRequest:
-    """A request in a scene's own look and quality. detail: a factor of the quality, for a preview."""
+    """A request in a scene's own look and quality, without those beyond the camera's range. detail: a factor of the
+    quality, for a preview."""
     low, high = DETAIL_RANGE
     quality = min(max(settings(scene).quality * detail, low), high)
-    return RenderRequest(view, tuple(people), tuple(planes), look.table(scene), quality)
+    return RenderRequest(view, in_range(view, people), tuple(planes), look.table(scene), quality)
+
+
+def in_range(view: Camera, people: Sequence[AvatarInstance]) -> tuple[AvatarInstance, ...]:
+    """Those of whom something may lie before the far end of the camera's range (Clip End)."""
+
+    def nearest(person: AvatarInstance) -> float:
+        depth = view.to_camera(person.joints[person.confidence > 0])[:, 2]
+        return float(depth.min(initial=np.inf)) - _reach(person)
+
+    # Joints that are no numbers are for the renderer to refuse.
+    return tuple(person for person in people if not nearest(person) > view.far)
+
+
+def _reach(person: AvatarInstance) -> float:
+    return _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
 
 
 def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region | None:
@@ -82,9 +98,9 @@ def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region
     Every joint is taken as a ball as large as what may surround it.
     """
     low, high = np.array([np.inf, np.inf]), np.array([-np.inf, -np.inf])
-    for person in people:
+    for person in in_range(view, people):
         points = person.joints[person.confidence > 0].astype(np.float64)
-        reach = _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
+        reach = _reach(person)
         tips = [2 * person.joints[INDEX[f"{s}Wrist"]] - person.joints[INDEX[f"{s}Elbow"]] for s in "LR"]
         points = np.concatenate([points, tips])
         pixels, depth = view.project(points)

@@ -39,8 +39,11 @@ def test_faults_are_told_and_leave_nothing_behind(bpy_python: Path, tmp_path: Pa
 
 
 def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path, tmp_path: Path) -> None:
-    told = blender_scripts.run(bpy_python, "views.py", AVATAR, resources=tmp_path)
+    told = blender_scripts.run(bpy_python, "views.py", AVATAR, tmp_path, resources=tmp_path / "config")
     assert told["alone"] == [0] and told["both"] == [0, 1]
     # The eye of what makes instances hides those, and that of their source hides the source alone.
     assert told["source hidden"] == [1] and told["instance hidden"] == [0]
     assert told["filled"] == [1, 1], "the plate of the view's own camera is not covered"
+    trouble, alpha, wishes, said = told["2"]
+    assert (trouble, alpha, wishes) == ("", 0, [0, 0]) and "out of the camera's range" in said
+    assert told["100"] == ["", 1, [1, 1], ""]

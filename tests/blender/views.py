@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside Blender: whom a 3D view shows, and through which camera. Argument: avatar."""
+"""Runs inside Blender: whom a 3D view shows, and through which camera. Arguments: avatar, folder."""
 
+import os
 import sys
 from types import SimpleNamespace
 
 import bpy
 import harness
+import numpy as np
 from mathutils import Matrix
 
 harness.enable()
+from neural_avatar.addon import scene as scenes  # noqa: E402
 from neural_avatar.addon import viewport  # noqa: E402
+from neural_avatar.addon.preview_view import View, make_wish  # noqa: E402
 
 scene = harness.new_scene()
 person = harness.add_person(sys.argv[1])
@@ -60,4 +64,28 @@ for camera in (scene.camera, own):
     viewport.draw_engine(context, bpy.context.evaluated_depsgraph_get())
     counts.append(len(filled))
 facts["filled"] = counts
+
+# Who is beyond the far end of the range is drawn nowhere.
+bpy.data.objects.remove(empty)
+scene.render.film_transparent = True
+for end in (2.0, 100.0):
+    scene.camera.data.clip_end = end
+    trouble = harness.render(scene, os.path.join(sys.argv[2], f"{end:.0f}.png"), "PNG")
+    picture = bpy.data.images.load(os.path.join(sys.argv[2], f"{end:.0f}.png"))
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    people = scenes.avatar_instances(depsgraph)
+    wishes = []
+    for kind in ("PERSP", "ORTHO"):
+        scene.camera.data.type = kind
+        seen_by = scene.camera.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        projection = np.array(seen_by.calc_matrix_camera(depsgraph, x=160, y=120), np.float64)
+        view = View(160, 120, projection, np.array(seen_by.matrix_world.normalized().inverted(), np.float64))
+        wishes.append(len(make_wish(view, people).people))
+    scene.camera.data.type = "PERSP"
+    try:
+        bpy.ops.neural_avatar.bake_clip(filepath=os.path.join(sys.argv[2], f"{end:.0f}"), frame_end=1)
+        said = ""
+    except RuntimeError as error:
+        said = str(error).strip()
+    facts[f"{end:.0f}"] = [trouble, round(max(list(picture.pixels)[3::4]), 2), wishes, said]
 harness.tell(**facts)
