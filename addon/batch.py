@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rendering in the background: a device and a Python without preferences, and a failed frame that a farm notices.
 
-A Python named in a blend file is a program that the file wants to be run. It is honoured only where Blender may run
-what files bring with them (Auto Run Python Scripts, or ``blender -y``): there the file could run it anyway.
+A Python named in a blend file is a program that the file wants to be run. Blender does not tell add-ons whether the
+open file is trusted: *Trusted Source* is unticked in the file browser, and the preferences say the same as before. So a
+window asks, and in the background only what the command line says of this very file counts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 import bpy
 
@@ -21,6 +22,8 @@ _failed = False
 _began = 0.0
 #: Seconds that a file server's clock may go behind this machine's.
 _CLOCKS_DIFFER = 2.0
+#: Files, and the Pythons that the user has allowed them until Blender ends.
+_allowed: set[tuple[str, str]] = set()
 #: Blender has been told to stop, which may be done once: it kills itself the second time.
 _stopped = False
 
@@ -33,8 +36,9 @@ class BatchSettings(bpy.types.PropertyGroup):
     )
     python: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Python",
-        description="Python that renders this file where scripts of blend files may run (Auto Run Python Scripts, or "
-        "blender -y). Empty: the preferences' one. The environment variable NEURAL_AVATAR_PYTHON goes before it",
+        description="Python that renders this file, once you have allowed it; in the background where scripts of blend "
+        "files may run (Auto Run Python Scripts, or blender -y). Empty: the preferences' one. The environment variable "
+        "NEURAL_AVATAR_PYTHON goes before it",
         subtype="FILE_PATH",
     )
 
@@ -54,8 +58,25 @@ class NEURAL_AVATAR_PT_batch(bpy.types.Panel):
         layout.use_property_split = True
         layout.prop(settings, "device")
         layout.prop(settings, "python")
-        if settings.python and not may_run_scripts():
-            layout.label(text="Ignored: Auto Run Python Scripts is off", icon="INFO")
+        if settings.python.strip() and not _may_run(settings.python.strip()):
+            layout.label(text="Not used yet: this file names a program", icon="ERROR")
+            layout.operator(NEURAL_AVATAR_OT_allow_python.bl_idname, icon="CHECKMARK")
+
+
+class NEURAL_AVATAR_OT_allow_python(bpy.types.Operator):
+    """Let this file be rendered by the Python above, a program on this computer, until Blender is closed. Do so only
+    where you know that program"""
+
+    bl_idname = "neural_avatar.allow_python"
+    bl_label = "Allow This Python"
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(context.scene.neural_avatar_batch.python.strip())
+
+    def execute(self, context: Any) -> set[Literal["FINISHED"]]:
+        _allowed.add((bpy.data.filepath, context.scene.neural_avatar_batch.python.strip()))
+        return {"FINISHED"}
 
 
 def device() -> str:
@@ -64,14 +85,18 @@ def device() -> str:
 
 
 def python() -> str:
-    """The Python that the file asks for, '' for none and where files may run nothing."""
-    return _setting("python") if may_run_scripts() else ""
+    """The Python that the file asks for, '' for none and where this file may not run it."""
+    named = _setting("python")
+    return named if _may_run(named) else ""
 
 
 def hint() -> str:
     """A sentence to add when there is no Python, '' for nothing to say."""
-    if not _setting("python") or may_run_scripts():
+    named = _setting("python")
+    if not named or _may_run(named):
         return ""
+    if not bpy.app.background:
+        return f" This file names '{named}': allow it in Render › Renderer › Batch, if you know that program."
     return " The one that this file names is used only where scripts may run: Auto Run Python Scripts, or blender -y."
 
 
@@ -82,14 +107,25 @@ def _setting(name: str) -> str:
     return next(filter(None, values), "")
 
 
-def may_run_scripts() -> bool:
-    """May Blender run what the open file brings with it? As the command line says, else as the preferences do."""
-    arguments = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv
+def _may_run(named: str) -> bool:
+    """May this Python be run for the open file?"""
+    return (bpy.data.filepath, named) in _allowed or (bpy.app.background and _may_run_scripts())
+
+
+def _may_run_scripts() -> bool:
+    """May Blender, in the background, run what the open file brings with it? As the command line says, else as the
+    preferences do for a file that the command line opens: a script may open another without trusting it."""
+    if bpy.app.autoexec_fail:  # something of this file has been refused
+        return False
+    arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     for argument in reversed(arguments):
         if argument in ("-y", "--enable-autoexec", "-Y", "--disable-autoexec"):
             return argument in ("-y", "--enable-autoexec")
     context: Any = bpy.context
     if not context.preferences.filepaths.use_scripts_auto_execute:
+        return False
+    opened = os.path.realpath(bpy.data.filepath)
+    if not bpy.data.filepath or not any(os.path.realpath(argument) == opened for argument in arguments):
         return False
     folder = os.path.normpath(os.path.dirname(bpy.data.filepath))
     return not any(_excludes(entry, folder) for entry in context.preferences.autoexec_paths)
@@ -144,7 +180,7 @@ def _remove_failed(scene: Any, *_: Any) -> None:
 
 _HANDLERS = (("render_init", _begin_frame), ("render_pre", _begin_frame), ("render_write", _remove_failed))
 
-CLASSES = (BatchSettings, NEURAL_AVATAR_PT_batch)
+CLASSES = (BatchSettings, NEURAL_AVATAR_OT_allow_python, NEURAL_AVATAR_PT_batch)
 
 
 def register() -> None:

@@ -95,6 +95,7 @@ def convert(camera: bpy.types.Object, depsgraph: bpy.types.Depsgraph, region: Re
         height,
         orthographic,
         near=float(max(data.clip_start, 0.0)),
+        far=float(data.clip_end),
     )
     if region is None or (region.width, region.height) == (width, height):
         return whole

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Operators: choose an avatar, find the mapping, add the avatar's own armature, check the renderer, open the log."""
+"""Operators: choose an avatar, find the mapping, add the avatar's own armature, stop the renderer, open its log."""
 
 from __future__ import annotations
 
@@ -190,29 +190,6 @@ def _add_person(operator: Any, context: Any, path: str) -> Outcome:
     return {"FINISHED"}
 
 
-class NEURAL_AVATAR_OT_check_python(bpy.types.Operator):
-    """Run the chosen Python and say what it holds"""
-
-    bl_idname = "neural_avatar.check_python"
-    bl_label = "Check"
-
-    def execute(self, context: Any) -> Outcome:
-        from ..neural_backend.interface.client import probe_python
-
-        try:
-            found = probe_python(session.python())
-        except BackendError as error:
-            self.report({"ERROR"}, error.message)
-            return {"CANCELLED"}
-        if found["error"]:
-            self.report({"ERROR"}, f"Python {found['python']} is there, but cannot be used: {found['error']}")
-            return {"CANCELLED"}
-        self.report(
-            {"INFO"}, f"Python {found['python']}, PyTorch {found['torch']}, devices: {', '.join(found['devices'])}"
-        )
-        return {"FINISHED"}
-
-
 class NEURAL_AVATAR_OT_stop_renderer(bpy.types.Operator):
     """End the renderer's process and free its memory, on the GPU too; the next frame starts it again"""
 
@@ -252,7 +229,6 @@ CLASSES = (
     NEURAL_AVATAR_OT_add_person,
     NEURAL_AVATAR_OT_import_person,
     NEURAL_AVATAR_FH_avatar,
-    NEURAL_AVATAR_OT_check_python,
     NEURAL_AVATAR_OT_stop_renderer,
     NEURAL_AVATAR_OT_open_log,
 )

@@ -10,9 +10,10 @@ from typing import Any
 
 import bpy
 
+from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.clip_file import ClipFrame, write_clip
 from ..neural_backend.interface.messages import AvatarInstance, BackendError
-from . import avatars, camera
+from . import avatars, camera, visibility
 from . import scene as our_scene
 
 
@@ -58,15 +59,15 @@ class Bake:
         depsgraph = self._context.evaluated_depsgraph_get()
         try:
             view = our_scene.active_camera(depsgraph, None, self._region())
-            people = our_scene.avatar_instances(depsgraph)
-            self._detail = our_scene.request(view, people, (), depsgraph.scene_eval).detail
+            shown = our_scene.shown_people(depsgraph)
+            self._detail = our_scene.request(view, (), (), depsgraph.scene_eval).detail
+            people = {name: self._rendered(name, shown, view) for name in self._names}
         except BackendError as error:
             raise BackendError(error.code, f"Frame {float(now):g}: {error.message}", error.details) from error
         # Steps of whole frames keep the scene's numbers, so that pictures are called as Blender calls them.
         number = whole if self._step.denominator == 1 else self._first + self.done
-        found = {person.name: person for person in reversed(people)}
         for name, frames in self._frames.items():
-            frames.append(self._frame(number, view, found.get(name), depsgraph))
+            frames.append(_frame(number, view, people[name]))
         return True
 
     def write(self) -> None:
@@ -76,7 +77,9 @@ class Bake:
         for name, frames in self._frames.items():
             if all(frame.joints is None for frame in frames):
                 raise BackendError(
-                    "bake-never-seen", f"'{name}' is hidden, or in no visible collection, in all frames of the range."
+                    "bake-never-seen",
+                    f"'{name}' is hidden from renders, in no collection that they show, or out of the camera's range, "
+                    "in all frames.",
                 )
         for name, frames in self._frames.items():
             path, avatar = self.paths[name], avatars.absolute_path(self._people[name])
@@ -98,10 +101,30 @@ class Bake:
             return camera.render_region(render)
         return camera.Region(0, 0, *camera.picture_size(render))
 
-    def _frame(self, number: int, view: Any, person: AvatarInstance | None, depsgraph: Any) -> ClipFrame:
-        if person is None or self._people[person.name].evaluated_get(depsgraph).hide_render:
-            return ClipFrame(number, view, None, None)
-        return ClipFrame(number, view, person.joints, person.confidence, person.gain)
+    def _rendered(self, name: str, shown: tuple[our_scene.Shown, ...], view: Camera) -> AvatarInstance | None:
+        """The person as a render of this frame would show it, None where it would not. Poses are those of the view's
+        evaluated scene, whose own visibility is another matter. Raises BackendError 'bake-hidden'."""
+        obj = self._people[name]
+        if obj.hide_render:
+            return None
+        if visibility.renders(self._scene, obj):
+            own = next((s.person for s in shown if s.shown_by == obj), None)
+            if own is None:
+                raise BackendError(
+                    "bake-hidden",
+                    f"A render shows '{name}', but this view layer does not, so its pose is not known: show it, with "
+                    "the eye and the screen in the Outliner, while the clip is baked.",
+                )
+            return next(iter(our_scene.in_range(view, (own,))), None)
+        instances = (s for s in shown if s.armature == obj and s.shown_by != obj)
+        people = (s.person for s in instances if visibility.renders(self._scene, s.shown_by))
+        return next(iter(our_scene.in_range(view, tuple(people))), None)
+
+
+def _frame(number: int, view: Any, person: AvatarInstance | None) -> ClipFrame:
+    if person is None:
+        return ClipFrame(number, view, None, None)
+    return ClipFrame(number, view, person.joints, person.confidence, person.gain)
 
 
 def _path(path: str, name: str) -> Path:

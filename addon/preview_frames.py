@@ -38,7 +38,7 @@ def matrices(context: Any, size: tuple[int, int]) -> tuple[Any, Any]:
     """View and projection matrix: the camera's in a camera view, else the view's own with the sides' ratio of the
     playblast."""
     data, scene = context.region_data, context.scene
-    camera = context.space_data.camera or scene.camera
+    camera = viewport.camera_of(context)
     if data.view_perspective == "CAMERA" and camera is not None and camera.type == "CAMERA":
         depsgraph = context.evaluated_depsgraph_get()
         seen = camera.evaluated_get(depsgraph)
@@ -77,7 +77,7 @@ class Playblast:
             to_view, projection = matrices(self.context, self.size)
             view = View(*self.size, np.array(projection, np.float64), np.array(to_view, np.float64))
             style = Style(self.context.scene.neural_avatar_render.quality)
-            wish = make_wish(view, viewport.people_of(depsgraph), style)
+            wish = make_wish(view, viewport.people_in(self.context, depsgraph), style)
             pending = None
             if wish.box is not None:
                 pending = session.session().request(wish.request(1.0), _CLIENT)

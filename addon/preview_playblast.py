@@ -24,6 +24,7 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
     _steps: Any = None
     _pending: Any = None
     _timer: Any = None
+    _scene: Any = None
     _before: int = 1
 
     @classmethod
@@ -34,7 +35,7 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
         # Loaded when it is needed: Blender's start must not wait for numpy.
         from .preview_frames import Playblast
 
-        scene = context.scene
+        scene = self._scene = context.scene
         self._before = scene.frame_current
         first, last = (
             (scene.frame_preview_start, scene.frame_preview_end)
@@ -44,9 +45,12 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
         self._work = Playblast(context, range(first, last + 1, scene.frame_step))
         self._steps = self._work.steps()
 
-    def _end(self, context: Any) -> None:
+    def _end(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+        self._steps.close()
         self._work.close()
-        context.scene.frame_set(self._before)
+        self._scene.frame_set(self._before)
 
     def execute(self, context: Any) -> Any:
         self._begin(context)
@@ -57,7 +61,7 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
             self.report({"ERROR"}, error.message)
             return {"CANCELLED"}
         finally:
-            self._end(context)
+            self._end()
         return {"FINISHED"}
 
     def invoke(self, context: Any, event: Any) -> Any:
@@ -70,8 +74,6 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
 
     def modal(self, context: Any, event: Any) -> Any:
         if event.type == "ESC":
-            if self._pending is not None:
-                self._pending.cancel()
             return self._leave(context, {"CANCELLED"})
         if event.type != "TIMER" or (self._pending is not None and not self._pending.poll()):
             return {"RUNNING_MODAL"}
@@ -90,10 +92,16 @@ class NEURAL_AVATAR_OT_playblast(bpy.types.Operator):
         context.window_manager.progress_update(len(self._work.written))
         return {"RUNNING_MODAL"}
 
+    def cancel(self, context: Any) -> None:
+        """Called by Blender where the window closes or another file is loaded."""
+        if self._timer is not None:
+            self._leave(context, {"CANCELLED"})
+
     def _leave(self, context: Any, outcome: Any) -> Any:
         context.window_manager.event_timer_remove(self._timer)
+        self._timer = None
         context.window_manager.progress_end()
-        self._end(context)
+        self._end()
         return outcome
 
 

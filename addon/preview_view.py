@@ -57,19 +57,22 @@ def camera_of(view: View, people: Sequence[AvatarInstance] = ()) -> tuple[Camera
     rotation, shift = from_world[:, :3], from_world[:, 3]
     if not view.orthographic:
         near = float(p[2, 3] / (p[2, 2] - 1))
-        return Camera(intrinsics, rotation, shift, width, height, False, max(near, 0.0)), 0.0
-    camera = Camera(intrinsics, rotation, shift, width, height, True, 0.0)
+        # Of a range that is a million times as long as it begins far off, single precision has lost the end.
+        far = float(p[2, 3] / (p[2, 2] + 1)) if p[2, 2] + 1 < -1e-6 else np.inf
+        return Camera(intrinsics, rotation, shift, width, height, False, max(near, 0.0), far), 0.0
+    camera = Camera(intrinsics, rotation, shift, width, height, True, 0.0, float((p[2, 3] - 1) / p[2, 2]))
     nearest = min((float(camera.to_camera(a.joints[a.confidence > 0])[:, 2].min()) for a in people), default=0.0)
     size = max((float(np.ptp(a.joints[a.confidence > 0], axis=0).max()) for a in people), default=0.0)
     # In whole steps, so that the key stays the same while the body sways a little.
     step = max(size, 1e-6)
     back = float(np.ceil(max(1.5 * size - nearest, 0.0) / step) * step)
-    return replace(camera, t=camera.t + (0.0, 0.0, back)), back
+    return replace(camera, t=camera.t + (0.0, 0.0, back), far=camera.far + back), back
 
 
 def make_wish(view: View, people: tuple[AvatarInstance, ...], style: Style = _PLAIN) -> Wish:
     """What a view is to show."""
     camera, back = camera_of(view, people)
+    people = scenes.in_range(camera, people)
     box = None
     if people:
         region = scenes.visible_box(camera, people)

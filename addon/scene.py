@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import bpy
@@ -21,8 +22,23 @@ from .render_settings import settings
 _REACH = 0.1
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A person of an evaluated scene. armature: whose pose it is. shown_by: the object whose visibility decides, the
+    armature itself or what makes instances of it. Both are originals."""
+
+    person: AvatarInstance
+    armature: Any
+    shown_by: Any
+
+
 def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
     """Every visible armature that carries an avatar, instances of collections too. Raises BackendError."""
+    return tuple(shown.person for shown in shown_people(depsgraph))
+
+
+def shown_people(depsgraph: bpy.types.Depsgraph) -> tuple[Shown, ...]:
+    """As :func:`avatar_instances`, with the objects behind each. Raises BackendError."""
     found = []
     for instance in depsgraph.object_instances:
         obj = instance.object
@@ -33,7 +49,8 @@ def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ..
         points, confidence = joints.world_joints(obj, header, place)
         points = proportions.fitted(obj, header, points, confidence, place, depsgraph.scene_eval)
         name = obj.original.name
-        found.append(AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name)))
+        person = AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name))
+        found.append(Shown(person, obj.original, (instance.parent or obj).original))
     return tuple(found)
 
 
@@ -53,10 +70,26 @@ def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | N
 def request(
     view: Camera, people: Sequence[AvatarInstance], planes: Sequence[str], scene: Any, detail: float = 1.0
 ) -> RenderRequest:
-    """A request in a scene's own look and quality. detail: a factor of the quality, for a preview."""
+    """A request in a scene's own look and quality, without those beyond the camera's range. detail: a factor of the
+    quality, for a preview."""
     low, high = DETAIL_RANGE
     quality = min(max(settings(scene).quality * detail, low), high)
-    return RenderRequest(view, tuple(people), tuple(planes), look.table(scene), quality)
+    return RenderRequest(view, in_range(view, people), tuple(planes), look.table(scene), quality)
+
+
+def in_range(view: Camera, people: Sequence[AvatarInstance]) -> tuple[AvatarInstance, ...]:
+    """Those of whom something may lie before the far end of the camera's range (Clip End)."""
+
+    def nearest(person: AvatarInstance) -> float:
+        depth = view.to_camera(person.joints[person.confidence > 0])[:, 2]
+        return float(depth.min(initial=np.inf)) - _reach(person)
+
+    # Joints that are no numbers are for the renderer to refuse.
+    return tuple(person for person in people if not nearest(person) > view.far)
+
+
+def _reach(person: AvatarInstance) -> float:
+    return _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
 
 
 def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region | None:
@@ -65,9 +98,9 @@ def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region
     Every joint is taken as a ball as large as what may surround it.
     """
     low, high = np.array([np.inf, np.inf]), np.array([-np.inf, -np.inf])
-    for person in people:
+    for person in in_range(view, people):
         points = person.joints[person.confidence > 0].astype(np.float64)
-        reach = _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
+        reach = _reach(person)
         tips = [2 * person.joints[INDEX[f"{s}Wrist"]] - person.joints[INDEX[f"{s}Elbow"]] for s in "LR"]
         points = np.concatenate([points, tips])
         pixels, depth = view.project(points)

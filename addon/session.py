@@ -164,13 +164,16 @@ def device() -> str:
 
 
 def folder() -> Path:
-    """The extension's own folder; beside temporary files where the add-on is no extension."""
+    """The extension's own folder; where the add-on is no extension, one among the user's settings.
+
+    Programs that are run lie here: it must be no place where others could have put theirs before.
+    """
     try:
         return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
     except (ValueError, OSError):
-        import tempfile
-
-        return Path(tempfile.gettempdir()) / "neural_avatar"
+        # Where nothing can be written, Blender still has a folder of its own for as long as it runs.
+        own = bpy.utils.user_resource("CONFIG", path="neural_avatar", create=True) or bpy.app.tempdir
+        return Path(own)
 
 
 def setup_home() -> Path:

@@ -42,7 +42,7 @@ class _State:
     views: dict[int, Viewed] = field(default_factory=dict)
     #: Counts changes of the scene: while it stays the same, so do the joints.
     generation: int = 0
-    people: dict[tuple[int, str, str], tuple[AvatarInstance, ...] | BackendError] = field(default_factory=dict)
+    people: dict[tuple[int, str, str], tuple[scene.Shown, ...] | BackendError] = field(default_factory=dict)
     number: int = 0
 
 
@@ -52,7 +52,7 @@ _state = _State()
 # --- what a view shows -----------------------------------------------------------------------------------------------
 
 
-def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
+def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[scene.Shown, ...]:
     """The avatars of an evaluated scene; read once for each change of it. Raises BackendError."""
     key = _state.generation, depsgraph.scene.name_full, depsgraph.view_layer.name
     found = _state.people.get(key)
@@ -60,7 +60,7 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
         if any(k[0] != _state.generation for k in _state.people):
             _state.people.clear()
         try:
-            found = scene.avatar_instances(depsgraph) if any_avatar() else ()
+            found = scene.shown_people(depsgraph) if any_avatar() else ()
         except Exception as error:
             # A fault of ours too: it is told once, not with each drawing.
             found = as_error(error)
@@ -71,10 +71,20 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
     return found
 
 
-def _visible(person: AvatarInstance, context: Any) -> bool:
-    """Is a person shown in this view? Local view and hidden collections are a view's own."""
-    obj = context.scene.objects.get(person.name)
-    return obj is None or obj.visible_in_viewport_get(context.space_data)
+def people_in(context: Any, depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
+    """The avatars that a 3D view shows. Raises BackendError."""
+    return tuple(shown.person for shown in people_of(depsgraph) if _visible(shown.shown_by, context))
+
+
+def _visible(obj: Any, context: Any) -> bool:
+    """Is an object shown in this view? Local view and hidden collections are a view's own."""
+    # What belongs to a background scene is hidden by nothing here.
+    return context.scene.objects.get(obj.name) != obj or obj.visible_in_viewport_get(context.space_data)
+
+
+def camera_of(context: Any) -> Any:
+    """The camera that a view looks through in a camera view: its own, else the scene's; None for none."""
+    return context.space_data.camera or context.scene.camera
 
 
 def view_of(context: Any) -> View:
@@ -91,7 +101,7 @@ def view_of(context: Any) -> View:
 
 def camera_frame(context: Any) -> tuple[float, float, float, float] | None:
     """The camera's frame in pixels of the view (x0, y0, x1, y1), None outside a camera view."""
-    data, camera = context.region_data, context.space_data.camera or context.scene.camera
+    data, camera = context.region_data, camera_of(context)
     if data.view_perspective != "CAMERA" or camera is None or camera.type != "CAMERA":
         return None
     corners = camera.data.view_frame(scene=context.scene)
@@ -146,7 +156,7 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     started = time.perf_counter()
     settings = context.scene.neural_avatar_preview
     try:
-        people = tuple(p for p in people_of(depsgraph) if _visible(p, context))
+        people = people_in(context, depsgraph)
     except BackendError as error:
         view = viewed(context)
         view.people_error, view.wish = error, None
@@ -172,8 +182,7 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
 def _passepartout(context: Any) -> tuple[tuple[float, float, float, float] | None, float]:
     """The camera's frame, if any, and how much is left of what lies outside it: Blender has drawn its own passepartout
     before the overlay."""
-    camera = context.space_data.camera or context.scene.camera
-    frame = camera_frame(context)
+    camera, frame = camera_of(context), camera_frame(context)
     if frame is None or not camera.data.show_passepartout:
         return None, 1.0
     return frame, 1.0 - float(camera.data.passepartout_alpha)
@@ -211,7 +220,7 @@ def draw_engine(context: Any, depsgraph: bpy.types.Depsgraph) -> None:
     framed = camera_frame(context)
     color = backdrop.film_color(depsgraph.scene_eval)
     # In a camera view Blender itself draws the plates, under what is transparent.
-    if color is not None and not (framed is not None and plate.background_pictures(context.scene.camera)):
+    if color is not None and not (framed is not None and plate.background_pictures(camera_of(context))):
         draw.fill((*color, 1.0), (clip.x, clip.y, clip.width, clip.height), size)
     show(context, depsgraph, hidden_by_scene=False)
 

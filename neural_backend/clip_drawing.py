@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import faults
 from .avatar import Avatar, BodyMaps
 from .clip import Clip
 from .compose import empty_planes, linear_to_srgb, scene_linear, write_layers
@@ -46,19 +47,29 @@ class ClipDrawer:
         return self._renderer.device_name
 
     def draw(self, indices: Sequence[int]) -> Iterator[tuple[int, Drawn]]:
-        """The frames of ``indices``, each with its index. Raises BackendError 'out-of-memory'."""
+        """The frames of ``indices``, each with its index. Raises BackendError 'out-of-memory', 'device-failed'."""
         place = 0
         while place < len(indices):
             group = indices[place : place + self.batch]
             try:
                 layers = draw_layers(self._avatar, self._clip, group)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if faults.device_failed(error):
+                    raise BackendError(
+                        "device-failed",
+                        f"{self.device_name} has failed ({str(error).splitlines()[0]}): give the same command again, "
+                        "which goes on from the frames that are there.",
+                        str(error),
+                    ) from error
+                if not faults.out_of_memory(error):
+                    raise
                 self._renderer.unload()
                 if self.batch == 1:
+                    other = "" if self._renderer.device.type == "cpu" else ", or choose the CPU with --device cpu"
                     raise BackendError(
                         "out-of-memory",
-                        f"{self.device_name} has too little memory for one frame: close other programs that use it, or "
-                        "choose the CPU with --device cpu.",
+                        f"{self.device_name} has too little memory for one frame: close other programs that use it"
+                        f"{other}.",
                         str(error),
                     ) from error
                 self.batch = max(1, self.batch // 2)

@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,11 @@ _COMMON = ("write-failed", "package-missing", "clip-corrupt", "clip-missing", "a
            "avatar-newer", "avatar-skeleton")  # fmt: skip
 #: Seconds that a worker is given to finish what it is drawing.
 _PATIENCE = 60.0
+#: Seconds without a word from a worker that has something to do, until it counts as hung: far more than the start, or a
+#: batch of the largest frames, takes on a slow machine.
+_SILENCE = 1800.0
+#: Seconds between two looks for workers that are hung.
+_LOOK = 1.0
 
 
 class _Worker:
@@ -35,7 +41,7 @@ class _Worker:
         self, job: ClipJob, device: str, inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]
     ) -> None:
         self.device, self.handed, self.batch = device, set[int](), 1
-        self.error = ""
+        self.error, self.ready, self.heard = "", False, time.monotonic()
         form = job.form
         options = ["--format", form.kind, "--device", device, "--png-compression", str(form.compression)]
         options += ["--passes", ",".join(form.passes)] if form.passes else []
@@ -51,12 +57,24 @@ class _Worker:
 
     def hand(self, indices: Sequence[int]) -> None:
         """Give frames to draw."""
+        if not self.handed:
+            self.heard = time.monotonic()
         self.handed.update(indices)
         # A process that has died is noticed by the end of its messages.
         with contextlib.suppress(OSError):
             pipe = cast(IO[str], self._process.stdin)
             pipe.write(json.dumps(list(indices)) + "\n")
             pipe.flush()
+
+    @property
+    def hangs(self) -> bool:
+        """Has it been silent for too long, though it is starting, or has frames to draw?"""
+        return (bool(self.handed) or not self.ready) and time.monotonic() - self.heard > _SILENCE
+
+    def kill(self, why: str) -> None:
+        """End it without asking. A process that waits for its GPU's driver may outlive even that."""
+        self.error = self.error or why
+        self._process.kill()
 
     def close(self) -> None:
         """Nothing more is to come: finish what was handed, and end."""
@@ -70,7 +88,8 @@ class _Worker:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_PATIENCE)
         self._reader.join(_PATIENCE)
 
     def _read(self) -> None:
@@ -100,13 +119,15 @@ def render_on_devices(
     inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
     waiting, left = deque(todo), len(todo)
     workers = [_Worker(job, device, inbox) for device in devices]
-    living, ready = set(workers), set[_Worker]()
+    living = set(workers)
     try:
         while left:
-            worker, message = inbox.get()
+            worker, message = _next(inbox, living)
+            if worker not in living:  # what it was handed has gone to others
+                continue
+            worker.heard = time.monotonic()
             if message is None:
                 living.discard(worker)
-                ready.discard(worker)
                 waiting.extendleft(sorted(worker.handed, reverse=True))
                 worker.handed.clear()
                 if not living:
@@ -121,13 +142,13 @@ def render_on_devices(
                 if code in _COMMON:
                     raise BackendError(code, worker.error)
             elif "ready" in message:
-                ready.add(worker)
+                worker.ready = True
                 worker.batch = int(message["batch"])
             elif "finished" in message and message["finished"] in worker.handed:
                 worker.handed.discard(message["finished"])
                 left -= 1
                 finished(message["finished"])
-            for one in ready:
+            for one in (w for w in workers if w in living and w.ready):
                 # Two groups: the second is there when the first is drawn.
                 while waiting and len(one.handed) <= one.batch:
                     one.hand([waiting.popleft() for _ in range(min(one.batch, len(waiting)))])
@@ -144,6 +165,19 @@ def render_on_devices(
     for worker in workers:
         if worker in living and worker.error:
             _give_up(worker, say)
+
+
+def _next(
+    inbox: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]], living: set[_Worker]
+) -> tuple[_Worker, dict[str, Any] | None]:
+    """The next message; as if it had ended, one that hangs."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return inbox.get(timeout=_LOOK)
+        for worker in living:
+            if worker.hangs:
+                worker.kill(f"it has been silent for {_SILENCE / 60:.0f} minutes, and was stopped")
+                return worker, None
 
 
 def _give_up(worker: _Worker, say: Callable[[str], None]) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
+from . import faults
 from .interface import codec, exit_codes, frame_folder, wire
 from .interface.frames import FrameBuffer
 from .interface.messages import PROTOCOL, BackendError, RenderedFrame, RenderRequest
@@ -90,8 +91,10 @@ class _Server:
         threading.Thread(target=self._read, name="requests", daemon=True).start()
         try:
             self._work(make_renderer, device)
-        except BaseException:
+        except BaseException as error:
             _say(traceback.format_exc())
+            # The client starts another process, in which the device may work again.
+            self._leave(exit_codes.DEVICE_FAILED if faults.device_failed(error) else 1)
         self._leave(1)
 
     def _work(self, make_renderer: Callable[[str], RendererLike], device: str) -> None:
@@ -111,7 +114,9 @@ class _Server:
             if unload:
                 try:
                     renderer.unload()
-                except Exception:
+                except Exception as error:
+                    if faults.device_failed(error):
+                        raise
                     _say(traceback.format_exc())
             if job is not None:
                 self._reply(_draw(renderer, job))
@@ -225,7 +230,8 @@ def _say(text: str) -> None:
 
 
 def _draw(renderer: RendererLike, job: _Job) -> dict[str, Any]:
-    """Draw a frame into its buffer; returns the reply. Whatever goes wrong becomes data."""
+    """Draw a frame into its buffer; returns the reply. Whatever goes wrong becomes data, but for a failed device: with
+    that, this process can draw no other frame either."""
     camera = job.request.camera
     try:
         planes = job.buffer.planes(camera.width, camera.height, job.request.planes)
@@ -235,6 +241,9 @@ def _draw(renderer: RendererLike, job: _Job) -> dict[str, Any]:
         job.buffer.write_tag(job.id, camera.width, camera.height)
         return {"type": "frame", "id": job.id, "warnings": list(frame.warnings), "seconds": dict(frame.seconds)}
     except Exception as error:
+        if faults.device_failed(error):
+            _say(f"request {job.id} of '{job.client}': the device has failed, and this process ends")
+            raise
         return _error_reply(job, _as_error(error))
 
 
@@ -248,11 +257,11 @@ def _as_error(error: Exception) -> BackendError:
     if isinstance(error, BackendError):
         return error
     details = "".join(traceback.format_exception(error))
-    if isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError"):
+    if faults.out_of_memory(error):
         return BackendError(
             "out-of-memory",
-            "The renderer ran out of memory: lower the resolution, use fewer avatars, or choose the CPU as device in "
-            "the add-on's preferences.",
+            "The renderer ran out of memory: lower the resolution, use fewer avatars, close other programs, or choose "
+            "another device in the add-on's preferences.",
             details,
         )
     return BackendError(

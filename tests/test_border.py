@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from pathlib import Path
@@ -179,6 +180,45 @@ def test_dropping_a_client_cancels_its_requests(session: BackendSession, tmp_pat
     until(begun(tmp_path / "marks", "hold"), "the frame")
     session.drop_client("view")
     assert code_of(lambda: pending.wait(LIMIT)) == "cancelled"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a process has mapped")
+@pytest.mark.parametrize("moment", ["under way", "superseded", "being read"])
+def test_a_client_that_is_dropped_leaves_no_memory(session: BackendSession, tmp_path: Path, moment: str) -> None:
+    """Views that close at an awkward moment, as they do when a file is loaded; each has a name of its own."""
+    for i in range(4):
+        marks, client = tmp_path / f"marks{i}", f"view {i}"
+        if moment == "being read":
+            frame = session.request(ask(marks, width=400, height=300), client, interactive=True).wait(LIMIT)
+        else:
+            session.request(ask(marks, "hold", width=400, height=300), client, interactive=True)
+            until(begun(marks, "hold"), "the frame")
+            if moment == "superseded":
+                newer = session.request(ask(marks, "hold on", width=400, height=300), client, interactive=True)
+                until(begun(marks, "hold on"), "the newer frame")
+                newer.cancel()
+                del newer
+        session.drop_client(client)
+        if moment == "being read":
+            assert (frame.planes["color"] == 1).all(), "a reader may finish"
+            frame.release()
+            del frame
+        session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()  # the backend is done with the others
+    gc.collect()  # a frame and what it was asked with know each other
+    until(lambda: mapped("self", tmp_path) == 1, "the frames of closed views go here")
+    until(lambda: mapped(session.info["pid"], tmp_path) == 1, "the frames of closed views go from the backend")
+    # The same client may come back, and its memory is used again.
+    addresses = set()
+    for _ in range(5):
+        with session.request(ask(tmp_path / "marks"), "view 0").wait(LIMIT) as frame:
+            addresses.add(frame.planes["color"].ctypes.data)
+    assert len(addresses) == 1
+
+
+def mapped(pid: object, folder: Path) -> int:
+    """How many frames under a folder a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return sum(f"{folder}/" in line and "/frame-" in line for line in lines)
 
 
 def test_many_threads_share_a_session(session: BackendSession, tmp_path: Path) -> None:

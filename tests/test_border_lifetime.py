@@ -13,6 +13,7 @@ import pytest
 
 from neural_avatar.neural_backend.interface import frame_folder, launch
 from neural_avatar.neural_backend.interface.client import MAX_DEATHS, BackendSession, probe_python
+from neural_avatar.neural_backend.interface.messages import BackendError
 from support.border import LIMIT, ROOT, ask, begun, code_of, gone, until
 
 # Frames of a test lie in a folder of its own.
@@ -43,6 +44,26 @@ def test_a_backend_that_dies_again_and_again_is_left_alone(session: BackendSessi
     assert code_of(lambda: session.request(ask(tmp_path / "marks"), "final").wait(LIMIT)) == "backend-broken"
     session.reset()
     session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()
+
+
+def test_a_device_that_fails_ends_the_backend_and_the_next_one_draws(session: BackendSession, tmp_path: Path) -> None:
+    first = session.wait_until_ready()["pid"]
+    pending = session.request(ask(tmp_path / "marks", "CUDA error: an illegal memory access was encountered"), "final")
+    with pytest.raises(BackendError, match="The device that draws has failed") as caught:
+        pending.wait(LIMIT)
+    assert caught.value.code == "backend-died" and "an illegal memory access" in caught.value.details
+    session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()
+    assert session.wait_until_ready()["pid"] != first
+
+
+@pytest.mark.parametrize("what", ["no memory", "CUDA error: out of memory"])
+def test_too_little_memory_is_told_and_leaves_the_backend_alive(
+    session: BackendSession, tmp_path: Path, what: str
+) -> None:
+    first = session.wait_until_ready()["pid"]
+    assert code_of(lambda: session.request(ask(tmp_path / "marks", what), "final").wait(LIMIT)) == "out-of-memory"
+    session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()
+    assert session.wait_until_ready()["pid"] == first
 
 
 def test_a_stuck_backend_is_killed_after_the_time_limit(

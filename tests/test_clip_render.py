@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neural_avatar.neural_backend.clip import read_clip
+from neural_avatar.neural_backend.interface.messages import BackendError
 from support import blender_scripts
 from support.clips import channels, make_clip, names, numbered, pixels
 from support.commands import complaint, run
@@ -36,14 +40,17 @@ def same_pictures(folder: Path, other: Path, *numbers: int) -> None:
 def test_frames_are_those_of_blenders_engine(bpy_python: Path, avatar: Path, tmp_path: Path) -> None:
     told = blender_scripts.run(bpy_python, "bake.py", avatar, tmp_path, resources=tmp_path / "config")
     said = told["told"]
-    good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced")
+    good = ("plain", "passes", "lens", "cuts", "border", "between", "both", "replaced", "instance")
     assert {name: said[name] for name in good} == dict.fromkeys(good, "")
     for name, words in {
         "again": "is there already", "range": "before it begins", "nowhere": "cannot be written",
         "no_camera": "Frame 2: Scene 'Scene' has no camera", "never": "is hidden", "gone": "gone.avatar",
+        "not_rendered": "is hidden from renders", "no_instance": "is hidden from renders",
+        "unseen": "Frame 2: A render shows 'person', but this view layer does not",
     }.items():  # fmt: skip
         assert words in said[name] and said[name].endswith("."), (name, said[name])
-    assert not [name for name in told["left"] if "part" in name or "never" in name or "range" in name]
+    refused = ("part", "never", "range", "unseen", "no_", "not_")
+    assert not [name for name in told["left"] if any(word in name for word in refused)]
 
     beside = tmp_path / "avatar.avatar"
     for name in ("plain", "lens", "cuts", "border"):
@@ -144,6 +151,41 @@ def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_pa
     same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be made to hang there")
+@pytest.mark.parametrize("when", ["starting", "drawing"])
+def test_a_worker_that_hangs_costs_nothing_but_time(avatar: Path, plain: Path, tmp_path: Path, when: str) -> None:
+    from neural_avatar.neural_backend import clip_workers
+    from neural_avatar.neural_backend.frame_files import FrameFormat
+    from neural_avatar.neural_backend.render_clip import ClipJob
+
+    class Hanging(clip_workers._Worker):
+        """The second of them waits for ever, as one does whose GPU hangs."""
+
+        def __init__(self, job: Any, device: str, inbox: Any) -> None:
+            super().__init__(job, device, inbox)
+            if device == "cpu:0" and when == "starting":
+                self._process.send_signal(signal.SIGSTOP)
+
+        def hand(self, indices: Any) -> None:
+            super().hand(indices)
+            if self.device == "cpu:0":
+                self._process.send_signal(signal.SIGSTOP)
+
+    job = ClipJob(avatar, make_clip(tmp_path / "clip.npz"), tmp_path / "out", FrameFormat())
+    job.folder.mkdir()
+    said: list[str] = []
+    finished: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_workers, "_Worker", Hanging)
+        patch.setattr(clip_workers, "_SILENCE", 20.0)
+        patch.setattr(clip_workers, "_PATIENCE", 1.0)
+        clip_workers.render_on_devices(job, ["cpu:0", "cpu"], range(6), finished.append, said.append)
+    assert sorted(finished) == list(range(6))
+    # One that hangs from the beginning may never be missed.
+    assert when == "starting" or (len(said) == 1 and "cpu:0 is given up" in said[0] and "silent" in said[0])
+    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
+
+
 def test_batches_draw_what_single_frames_draw(avatar: Path, plain: Path, root: Path, tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.npz")
     run("render", avatar, clip, "-o", tmp_path / "out", "--batch", 4)
@@ -157,6 +199,38 @@ def test_batches_draw_what_single_frames_draw(avatar: Path, plain: Path, root: P
         assert (a[..., 3] > 127).sum() > 150
         assert np.abs(a - b)[(a[..., 3] == 255) & (b[..., 3] == 255)].max() <= 1, "but for rounding"
         assert np.abs(a[..., 3] - b[..., 3]).max() <= 1
+
+
+def test_memory_that_does_not_suffice_makes_smaller_batches_and_a_failed_device_is_told(
+    avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neural_avatar.neural_backend import clip_drawing
+
+    whole, sizes = clip_drawing.draw_layers, list[int]()
+
+    def small(person: Any, clip: Any, indices: Any) -> Any:
+        sizes.append(len(indices))
+        if len(indices) > 1:
+            torch.empty(1 << 50)
+        return whole(person, clip, indices)
+
+    def none(person: Any, clip: Any, indices: Any) -> Any:
+        torch.empty(1 << 50)
+
+    def broken(person: Any, clip: Any, indices: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with…")
+
+    clip = read_clip(make_clip(tmp_path / "clip.npz"))
+    drawer = clip_drawing.ClipDrawer(str(avatar), clip, "cpu", batch=4)
+    monkeypatch.setattr(clip_drawing, "draw_layers", small)
+    assert [i for i, _ in drawer.draw(range(6))] == [0, 1, 2, 3, 4, 5] and sizes == [4, 2, 1, 1, 1, 1, 1, 1]
+    monkeypatch.setattr(clip_drawing, "draw_layers", none)
+    with pytest.raises(BackendError, match=r"^CPU has too little memory for one frame: close other .* use it\.$"):
+        list(drawer.draw([0]))
+    monkeypatch.setattr(clip_drawing, "draw_layers", broken)
+    with pytest.raises(BackendError, match="illegal memory access was encountered\\): give the same command") as caught:
+        list(drawer.draw([0]))
+    assert caught.value.code == "device-failed"
 
 
 def test_exr_has_blenders_layers_in_half_or_float(avatar: Path, plain: Path, tmp_path: Path) -> None:

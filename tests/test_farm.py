@@ -146,6 +146,25 @@ def test_a_failed_frame_of_a_compositor_leaves_no_picture(bpy_python: Path, avat
     assert not (files / "renders").exists()
 
 
+def test_a_python_in_a_file_is_a_matter_of_trust(bpy_python: Path, tmp_path: Path) -> None:
+    script = [bpy_python, "-B", SCRIPTS / "trust.py", sys.executable, tmp_path]
+    (tmp_path / "temporary").mkdir()
+    said = succeed(script, tmp_path, NEURAL_AVATAR_PYTHON="", TMPDIR=str(tmp_path / "temporary"))
+    told: dict[str, str] = {}
+    for line in said.splitlines():
+        if line.startswith("@"):
+            told.update(json.loads(line[1:]))
+    assert told["planted"].startswith("No Python for the renderer is chosen")
+    folder = Path(told.pop("folder"))
+    assert folder.is_relative_to(tmp_path / "config") and folder.is_dir()
+    used = {name for name, python in told.items() if python == sys.executable}
+    assert used == {"yes", "auto_run", "accepted", "allowed", "again"}, told
+    for name in ("neither", "no", "untrusted", "behind", "refused"):
+        assert told[name].endswith("Auto Run Python Scripts, or blender -y."), (name, told[name])
+    for name in ("window", "elsewhere", "another"):
+        assert "allow it in Render › Renderer › Batch" in told[name], (name, told[name])
+
+
 def provisioned(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A program that is the Blender which `.ci/blender_window.sh` keeps; skips where there can be none."""
     script = ROOT / ".ci" / "blender_window.sh"

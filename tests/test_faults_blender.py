@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support import blender_scripts
+
 SCRIPT = Path(__file__).parent / "blender" / "faults.py"
 AVATAR = next((Path(__file__).resolve().parent.parent / "assets").glob("*.avatar"))
 
@@ -34,3 +36,14 @@ def test_faults_are_told_and_leave_nothing_behind(bpy_python: Path, tmp_path: Pa
     assert told["timers"] == [True, True] and told["job"], "a set-up under way outlives the loading of a file"
     assert told["refused"] and told["left"] == [] and not told["scene"], "a start that fails leaves nothing"
     assert told["again"] and told["gone"]
+
+
+def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path, tmp_path: Path) -> None:
+    told = blender_scripts.run(bpy_python, "views.py", AVATAR, tmp_path, resources=tmp_path / "config")
+    assert told["alone"] == [0] and told["both"] == [0, 1]
+    # The eye of what makes instances hides those, and that of their source hides the source alone.
+    assert told["source hidden"] == [1] and told["instance hidden"] == [0]
+    assert told["filled"] == [1, 1], "the plate of the view's own camera is not covered"
+    trouble, alpha, wishes, said = told["2"]
+    assert (trouble, alpha, wishes) == ("", 0, [0, 0]) and "out of the camera's range" in said
+    assert told["100"] == ["", 1, [1, 1], ""]

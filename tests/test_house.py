@@ -186,6 +186,16 @@ def test_environment_is_made_again_after_a_killed_install(tmp_path: Path, monkey
     assert (folder / "kept").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Python is a copy there")
+def test_environment_is_made_again_when_its_python_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
+    monkeypatch.setattr(environments, "requirements", lambda name: ["pip"])
+    python = environments.environment("backend")
+    python.unlink()
+    python.symlink_to(tmp_path / "removed")
+    assert environments.environment("backend") == python and python.exists()
+
+
 def test_prune_makes_nothing_and_removes_only_old_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURAL_AVATAR_CACHE", str(tmp_path))
     monkeypatch.setattr(environments, "_make", lambda *_: pytest.fail("it made an environment"))

@@ -214,11 +214,15 @@ def test_a_rehearsal_teaches_nothing(footage: Path, tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_a_gpu_that_is_too_small_is_told_in_a_sentence(
-    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["GPU", "CPU"])
+def test_too_little_memory_is_told_in_a_sentence(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def full(trainer: Trainer) -> dict[str, float]:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        if where == "GPU":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        torch.empty(1 << 50)
+        return {}
 
     monkeypatch.setattr(Trainer, "step", full)
     with pytest.raises(BackendError, match="--batch or --size"):

@@ -188,6 +188,10 @@ def test_playblast_shows_the_avatar_of_each_frame(tmp_path: Path) -> None:
     assert len({round(m) for m in middle}) > 1
     first, second, _ = pictures["avatar"]
     assert (np.abs(first - second) > 8).any(-1).sum() > 3000
+    local = np.asarray(Image.open(tmp_path / "local_0002.png").convert("RGB"), int)
+    # The lines around the cube, which is selected there, are all that may differ.
+    assert (np.abs(local - pictures["blender"][1]) > 8).any(-1).sum() < 2000, "nobody but the cube is in local view"
     assert facts["kept"] == "mine" and facts["written"] == ["kept_0002.png", "kept_0003.png"]
     assert "cannot be written" in facts["refusal"] and "Traceback" not in facts["refusal"]
     assert facts["frame"] == 1 and facts["images"] == []
+    assert facts["closed"] == [7, 1] and 0 < facts["part"] < 100

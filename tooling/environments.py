@@ -89,15 +89,20 @@ def environment(name: str) -> Path:
     _check_system_libraries(name)
     folder, wanted = folder_of(name), requirements(name)
     complete = folder / "complete.json"
-    if complete.is_file() and python_of(folder).exists():
+    if _is_whole(folder):
         os.utime(complete)
         return python_of(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _lock(folder.with_name(folder.name + ".lock")):
-        if not complete.is_file():  # another process may have made it while this one waited
+        if not _is_whole(folder):  # another process may have made it while this one waited
             _make(name, folder, wanted)
             complete.write_text(json.dumps({"requirements": wanted}, indent=1), "utf-8")
     return python_of(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Its making came to the end, and the Python that it was made from is still there."""
+    return (folder / "complete.json").is_file() and python_of(folder).exists()
 
 
 def prune() -> list[Path]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..neural_backend import faults
 from ..neural_backend.interface.messages import BackendError
 
 
@@ -50,14 +51,16 @@ def as_laid_out(tensor: Tensor, like: Tensor) -> Tensor:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Raises BackendError 'out-of-memory' where the device's own does not suffice for what is done inside."""
+    """Raises BackendError 'out-of-memory' where memory does not suffice for what is done inside."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not faults.out_of_memory(error):
+            raise
         raise BackendError(
             "out-of-memory",
-            "The GPU has too little memory for this run. Close other programs that use it and give the same command "
-            "again, which goes on from the newest checkpoint; or start over with a smaller --batch or --size, and "
-            "--restart.",
+            "The GPU, or the machine, has too little memory for this run. Close other programs that use it and give "
+            "the same command again, which goes on from the newest checkpoint; or start over with a smaller --batch or "
+            "--size, and --restart.",
             str(error),
         ) from error

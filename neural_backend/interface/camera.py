@@ -22,7 +22,8 @@ class Camera:
     K: (3, 3) intrinsics, in pixels. Perspective: ``u = K x_cam`` then divide by depth. Orthographic: K[0,0] and
     K[1,1] are pixels per world unit, and ``u = K[0,0] x + K[0,2]``, ``v = K[1,1] y + K[1,2]``. R: (3, 3) rotation,
     world to camera. t: (3,) translation in world units. width, height: picture size in pixels. near: distance in
-    world units in front of which nothing is drawn.
+    world units in front of which nothing is drawn. far: distance beyond which nobody is drawn; it does not cross the
+    border, since whoever asks for a frame leaves out who is beyond it.
     """
 
     K: Array
@@ -32,6 +33,7 @@ class Camera:
     height: int
     orthographic: bool = False
     near: float = 1e-3
+    far: float = np.inf
 
     def __post_init__(self) -> None:
         for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,))):

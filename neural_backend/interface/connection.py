@@ -117,7 +117,7 @@ class Connection:
         with self.lock:
             for pending in [p for p in self._pending.values() if p.client == client]:
                 pending.cancel()
-            self._pool.discard_free(client)
+            self._pool.drop(client)
 
     def unload(self) -> None:
         """Ask the backend to give the memory of avatars and GPU back; the next request loads them again."""

@@ -142,6 +142,8 @@ class FramePool:
         self._folders: dict[Path, FrameFolder] = {}
         self._buffers: dict[int, tuple[str, FrameBuffer]] = {}
         self._busy: set[int] = set()
+        #: Busy buffers whose client will not come back for them.
+        self._doomed: set[int] = set()
         self._next = 1
 
     def take(self, client: str, size: int) -> int:
@@ -168,25 +170,32 @@ class FramePool:
         return self._buffers[number][1]
 
     def give_back(self, number: int) -> None:
-        """The buffer may be used again."""
+        """The buffer may be used again, or goes where its client has been dropped."""
         self._busy.discard(number)
+        if number in self._doomed:
+            self.discard(number)
 
     def discard(self, number: int) -> None:
         """Forget a buffer; its memory goes when the last array on it goes."""
         self._busy.discard(number)
+        self._doomed.discard(number)
         if self._buffers.pop(number, None) is not None:
             # The file's name is the backend's to remove: it may not have come to map it yet.
             self._announce({"type": "unmap", "buffer": number})
 
-    def discard_free(self, client: str) -> None:
-        """Forget a client's buffers that nobody uses now."""
-        for number in [n for n, (owner, _) in self._buffers.items() if owner == client and n not in self._busy]:
-            self.discard(number)
+    def drop(self, client: str) -> None:
+        """Forget a client's buffers: at once those that nobody uses now, the others when they are given back."""
+        for number in [n for n, (owner, _) in self._buffers.items() if owner == client]:
+            if number in self._busy:
+                self._doomed.add(number)
+            else:
+                self.discard(number)
 
     def close(self) -> None:
         """Forget everything and remove the folders. The backend must have ended."""
         self._buffers.clear()
         self._busy.clear()
+        self._doomed.clear()
         for folder in self._folders.values():
             folder.close()
         self._folders.clear()

@@ -99,6 +99,13 @@ def explain_exit(code: int | None, python: str, greeted: bool, log_path: Path, t
             "that has them in the add-on's preferences.",
             tail,
         )
+    if code == exit_codes.DEVICE_FAILED and greeted:
+        return BackendError(
+            "backend-died",
+            "The device that draws has failed, and the renderer's process ended. It is started again with the next "
+            f"frame; {log_path} says more.",
+            tail,
+        )
     how = "stopped unexpectedly" if greeted else "could not start"
     ended = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit code {code})"
     return BackendError(

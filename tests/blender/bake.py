@@ -99,6 +99,29 @@ scene.camera = camera
 person.hide_render = True
 told["never"] = bake("never")
 person.hide_render = False
+
+# What counts is what renders show, not what this view does.
+others = bpy.data.collections.new("Others")
+scene.collection.children.link(others)
+others.objects.link(person)
+scene.collection.objects.unlink(person)
+others.hide_render = True
+told["not_rendered"] = bake("not_rendered")
+empty = bpy.data.objects.new("Instance", None)
+empty.instance_type, empty.instance_collection = "COLLECTION", bpy.data.collections.new("In")
+empty.instance_collection.objects.link(person)
+scene.collection.objects.link(empty)
+told["instance"] = bake("instance")
+empty.hide_render = True
+told["no_instance"] = bake("no_instance")
+bpy.data.objects.remove(empty)
+others.hide_render = False
+bpy.context.view_layer.layer_collection.children["Others"].exclude = False
+person.hide_set(True)
+bpy.context.view_layer.objects.active = person
+told["unseen"] = bake("unseen")
+person.hide_set(False)
+person.select_set(True)
 person.neural_avatar.avatar_path = "//gone.avatar"
 told["gone"] = bake("gone")
 harness.tell(told=told, left=sorted(p.name for p in out.iterdir()))

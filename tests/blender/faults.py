@@ -28,14 +28,14 @@ def broken(graph: object) -> None:
     raise ValueError("no such thing")
 
 
-whole, viewport.scene.avatar_instances = viewport.scene.avatar_instances, broken
+whole, viewport.scene.shown_people = viewport.scene.shown_people, broken
 codes = []
 for _ in range(3):
     try:
         viewport.people_of(depsgraph)
     except BackendError as error:
         codes.append([error.code, "ValueError: no such thing" in error.message])
-viewport.scene.avatar_instances = whole
+viewport.scene.shown_people = whole
 harness.tell(codes=codes, asked=len(asked), logged="in broken" in session.log_path().read_text("utf-8"))
 
 # A rig is fitted once, and again when its mapping or its bones have changed.

@@ -23,6 +23,14 @@ def story():
             outcome = step(animation=True) if name == "blender_" else step()
         stage.tell(**{name: list(outcome)})
 
+    # In local view, what is not looked at is not there, as in the view itself.
+    person.select_set(False)
+    scene.render.filepath = str(stage.OUT / "local_")
+    with stage.override():
+        bpy.ops.view3d.localview(frame_selected=False)
+        bpy.ops.neural_avatar.playblast()
+        bpy.ops.view3d.localview(frame_selected=False)
+
     # What is there stays where Overwrite is off, and the preview range goes before the scene's.
     (stage.OUT / "kept_0002.png").write_text("mine")
     scene.render.filepath, scene.render.use_overwrite = str(stage.OUT / "kept_"), False
@@ -41,7 +49,27 @@ def story():
     except RuntimeError as error:
         stage.tell(refusal=str(error))
     stage.tell(frame=scene.frame_current, images=[i.name for i in bpy.data.images if "playblast" in i.name])
-    yield
+
+    # A window that closes in the middle of it: the scene is where it was, and nothing of it is kept.
+    scene.render.filepath, scene.render.use_overwrite = str(stage.OUT / "closed_"), True
+    scene.use_preview_range, scene.frame_end, scene.frame_current = False, 200, 7
+    frames = stage.module("addon.preview_frames")
+    ended, close = [], frames.Playblast.close
+    frames.Playblast.close = lambda work: (close(work), ended.append(work))
+    with stage.override():
+        bpy.ops.wm.window_new()
+    other = bpy.context.window_manager.windows[-1]
+    area = other.screen.areas[0]
+    area.type = "VIEW_3D"
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    yield lambda: area.spaces.active.region_3d is not None
+    with bpy.context.temp_override(window=other, screen=other.screen, area=area, region=region):
+        bpy.ops.neural_avatar.playblast("INVOKE_DEFAULT")
+    yield lambda: scene.frame_current == 3
+    with bpy.context.temp_override(window=other):
+        bpy.ops.wm.window_close()
+    yield lambda: len(bpy.context.window_manager.windows) == 1
+    stage.tell(closed=[scene.frame_current, len(ended)], part=len(list(stage.OUT.glob("closed_*"))))
 
 
 stage.play(story)
