@@ -116,12 +116,13 @@ def test_a_queued_request_is_cancelled_too(session: BackendSession, tmp_path: Pa
 
 def test_the_latest_interactive_request_wins_and_finals_are_all_drawn(session: BackendSession, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    old = session.request(ask(marks, "hold"), "view", interactive=True)
-    until(begun(marks, "hold"), "the oldest frame")
+    held = session.request(ask(marks, "hold"), "held")
+    until(begun(marks, "hold"), "a frame that all others wait for")
     finals = [session.request(ask(marks, f"final{i}", value=i), "final") for i in range(4)]
     stale = [session.request(ask(marks, f"stale{i}", value=50), "view", interactive=True) for i in range(20)]
     other = session.request(ask(marks, "other", value=70), "view2", interactive=True)
     newest = session.request(ask(marks, "newest", value=60), "view", interactive=True)
+    held.cancel()
     with newest.wait(LIMIT) as frame:
         assert (frame.planes["color"] == 60).all()
     with other.wait(LIMIT) as frame:
@@ -129,18 +130,19 @@ def test_the_latest_interactive_request_wins_and_finals_are_all_drawn(session: B
     for i, pending in enumerate(finals):
         with pending.wait(LIMIT) as frame:
             assert (frame.planes["color"] == i).all()
-    assert [code_of(p.wait) for p in (old, *stale)] == ["superseded"] * 21
-    assert "newest begun" in marks.read_text() and "stale5 begun" not in marks.read_text()
+    assert [code_of(p.wait) for p in stale] == ["superseded"] * 20
+    assert "newest begun" in marks.read_text() and "stale" not in marks.read_text()
 
 
 def test_a_growing_view_wins_over_smaller_frames(session: BackendSession, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    session.request(ask(marks, "hold"), "view", interactive=True)
+    small = session.request(ask(marks, "hold"), "view", interactive=True)
     until(begun(marks, "hold"), "the small frame")
     for size in (64, 300, 20, 500):
         newest = session.request(ask(marks, value=size, width=size, height=size), "view", interactive=True)
     with newest.wait(LIMIT) as frame:
         assert frame.planes["color"].shape == (500, 500, 4) and (frame.planes["color"] == 500).all()
+    assert code_of(small.wait) == "superseded"  # while it was being drawn
 
 
 def test_a_renderers_fault_is_an_error_and_the_next_frame_works(session: BackendSession, tmp_path: Path) -> None:
