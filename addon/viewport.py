@@ -79,7 +79,7 @@ def people_in(context: Any, depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInsta
 def _visible(obj: Any, context: Any) -> bool:
     """Is an object shown in this view? Local view and hidden collections are a view's own."""
     # What belongs to a background scene is hidden by nothing here.
-    return context.scene.objects.get(obj.name) != obj or obj.visible_in_viewport_get(context.space_data)
+    return context.scene.objects.get(obj.name) != obj or bool(obj.visible_in_viewport_get(context.space_data))
 
 
 def camera_of(context: Any) -> Any:

@@ -195,3 +195,19 @@ def test_playblast_shows_the_avatar_of_each_frame(tmp_path: Path) -> None:
     assert "cannot be written" in facts["refusal"] and "Traceback" not in facts["refusal"]
     assert facts["frame"] == 1 and facts["images"] == []
     assert facts["closed"] == [7, 1] and 0 < facts["part"] < 100
+
+
+def test_a_film_is_rendered_while_the_window_draws(tmp_path: Path) -> None:
+    facts = run("job.py", tmp_path)
+    assert facts["errors"] == [] and facts["ended"] == ["complete"]
+    # The render has a thread of its own; what adds or removes data is done by the first one.
+    assert facts["threads"] == {"handler": [False], "table": [True], "link": [True]}
+    shot = {name: np.asarray(Image.open(tmp_path / f"{name}.png"), float) for name in _film("job") + _film("first")}
+    for job, first in zip(_film("job"), _film("first"), strict=True):
+        assert np.abs(shot[job] - shot[first]).max() <= 1, job
+    for one, next_one in zip(_film("job"), _film("job")[1:], strict=False):
+        assert np.abs(shot[one] - shot[next_one]).max() > 20
+
+
+def _film(name: str) -> list[str]:
+    return [f"{name}_{frame:04d}" for frame in (1, 2, 3)]
