@@ -116,8 +116,9 @@ def _one(maps: BodyMaps, place: int) -> BodyMaps:
     one = slice(place, place + 1)
     assert maps.proxy is not None
     proxy = replace(maps.proxy, **{name: value[one] for name, value in vars(maps.proxy).items()})
+    coordinates = None if maps.coordinates is None else maps.coordinates.of(one)
     batched: dict[str, Any] = {n: v for n, v in vars(maps).items() if isinstance(v, (torch.Tensor, np.ndarray))}
-    return replace(maps, proxy=proxy, **{name: value[one] for name, value in batched.items()})
+    return replace(maps, proxy=proxy, coordinates=coordinates, **{name: value[one] for name, value in batched.items()})
 
 
 def _picture(layer: Layer | None, camera: Camera, gain: Sequence[float]) -> np.ndarray:

@@ -42,6 +42,7 @@ class _Worker:
     ) -> None:
         self.device, self.handed, self.batch = device, set[int](), 1
         self.error, self.ready, self.heard = "", False, time.monotonic()
+        self._dismissed = False
         form = job.form
         options = ["--format", form.kind, "--device", device, "--png-compression", str(form.compression)]
         options += ["--passes", ",".join(form.passes)] if form.passes else []
@@ -87,6 +88,7 @@ class _Worker:
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
+            self._dismissed = True  # it has drawn all that it was to draw: being slow to go is no failure
             self._process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_PATIENCE)
@@ -100,7 +102,8 @@ class _Worker:
                 if isinstance(message, dict):
                     self._inbox.put((self, message))
         code = self._process.wait()
-        self.error = self.error or (f"its process ended with code {code}" if code else "")
+        if code and not self._dismissed:
+            self.error = self.error or f"its process ended with code {code}"
         self._inbox.put((self, None))
 
 
