@@ -200,7 +200,7 @@ def test_a_run_on_densepose_s_results_resumes_exactly(
         given = shutil.copytree(results, tmp_path / f"results_{name}")  # they may be moved
         path = tmp_path / f"{name}.avatar"
         words = ("train", few, "-o", path, "--steps", 12, *SMALL, "--init", "densepose", "--densepose", given,
-                 "--pretrain", 0.8, "--checkpoint-minutes", 0)  # fmt: skip
+                 "--pretrain", 0.6, "--guide", 1, "--checkpoint-minutes", 0)  # fmt: skip
         process, log = start(root, *words), tmp_path / f"{name}.avatar.train" / "log.csv"
         while stop and process.poll() is None:
             if log.exists() and log.read_text().count("\n") > 3:
