@@ -181,7 +181,7 @@ class RunFailed(Exception):
 
 
 def machine(device: str) -> str:
-    """What minutes are spent on here, for figures that depend on it."""
+    """What minutes are spent on here, and by which program, for figures that depend on it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -189,7 +189,18 @@ def machine(device: str) -> str:
     gpu = f"{torch.cuda.get_device_name(device)}, " if device.startswith("cuda") else ""
     pays = importlib.import_module(f"{PACKAGE}.training.devices").bfloat16_pays(torch.device(device))
     number = "bfloat16" if pays else "float32"  # what --precision auto comes to
-    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}, networks in {number}"
+    return f"{gpu}{name}, {os.cpu_count()} cores, torch {torch.__version__}, networks in {number}{program()}"
+
+
+def program() -> str:
+    """By which program, as git knows it: ', program at COMMIT'; '' where git does not say."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return f", program at {done.stdout.strip()}" if done.returncode == 0 else ""
 
 
 def told(run: Run, figures: Mapping[str, Any]) -> str:
