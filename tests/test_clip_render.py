@@ -127,10 +127,24 @@ def test_several_devices_share_and_a_failing_one_costs_nothing(avatar: Path, pla
     assert names(tmp_path / "none") == []
 
 
-def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_path: Path) -> None:
+def render_six(avatar: Path, plain: Path, folder: Path, devices: list[str]) -> list[str]:
+    """Render all six frames on devices, and see that none is wanting or other than `plain`; returns what was said."""
     from neural_avatar.neural_backend import clip_workers
     from neural_avatar.neural_backend.frame_files import FrameFormat
     from neural_avatar.neural_backend.render_clip import ClipJob
+
+    job = ClipJob(avatar, make_clip(folder / "clip.npz"), folder / "out", FrameFormat())
+    job.folder.mkdir()
+    said: list[str] = []
+    finished: list[int] = []
+    clip_workers.render_on_devices(job, devices, range(6), finished.append, said.append)
+    assert sorted(finished) == list(range(6))
+    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
+    return said
+
+
+def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_path: Path) -> None:
+    from neural_avatar.neural_backend import clip_workers
 
     class Suicidal(clip_workers._Worker):
         """The second of them dies as soon as it is given something to do."""
@@ -140,23 +154,16 @@ def test_a_worker_that_is_killed_costs_nothing(avatar: Path, plain: Path, tmp_pa
             if self.device == "cpu:0":
                 self._process.kill()
 
-    job = ClipJob(avatar, make_clip(tmp_path / "clip.npz"), tmp_path / "out", FrameFormat())
-    job.folder.mkdir()
-    said: list[str] = []
-    finished: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip_workers, "_Worker", Suicidal)
-        clip_workers.render_on_devices(job, ["cpu", "cpu:0"], range(6), finished.append, said.append)
-    assert sorted(finished) == list(range(6)) and "cpu:0 is given up" in said[0]
-    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
+        said = render_six(avatar, plain, tmp_path, ["cpu", "cpu:0"])
+    assert "cpu:0 is given up" in said[0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process can be made to hang there")
 @pytest.mark.parametrize("when", ["starting", "drawing"])
 def test_a_worker_that_hangs_costs_nothing_but_time(avatar: Path, plain: Path, tmp_path: Path, when: str) -> None:
     from neural_avatar.neural_backend import clip_workers
-    from neural_avatar.neural_backend.frame_files import FrameFormat
-    from neural_avatar.neural_backend.render_clip import ClipJob
 
     class Hanging(clip_workers._Worker):
         """The second of them waits for ever, as one does whose GPU hangs."""
@@ -171,19 +178,13 @@ def test_a_worker_that_hangs_costs_nothing_but_time(avatar: Path, plain: Path, t
             if self.device == "cpu:0":
                 self._process.send_signal(signal.SIGSTOP)
 
-    job = ClipJob(avatar, make_clip(tmp_path / "clip.npz"), tmp_path / "out", FrameFormat())
-    job.folder.mkdir()
-    said: list[str] = []
-    finished: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clip_workers, "_Worker", Hanging)
         patch.setattr(clip_workers, "_SILENCE", 20.0)
         patch.setattr(clip_workers, "_PATIENCE", 1.0)
-        clip_workers.render_on_devices(job, ["cpu:0", "cpu"], range(6), finished.append, said.append)
-    assert sorted(finished) == list(range(6))
+        said = render_six(avatar, plain, tmp_path, ["cpu:0", "cpu"])
     # One that hangs from the beginning may never be missed.
     assert when == "starting" or (len(said) == 1 and "cpu:0 is given up" in said[0] and "silent" in said[0])
-    same_pictures(job.folder, plain, 1, 2, 3, 4, 5, 6)
 
 
 def test_batches_draw_what_single_frames_draw(avatar: Path, plain: Path, root: Path, tmp_path: Path) -> None:

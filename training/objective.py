@@ -68,7 +68,8 @@ class Objective:
         if maps.proxy is not None and maps.coordinates is not None:
             terms["coordinates"] = config.weight_coordinates * losses.coordinates_loss(maps.coordinates, maps.proxy)
         if surface is not None and maps.coordinates is not None:
-            terms |= self._taught(maps, surface, guidance, terms.get("coordinates"))
+            for name, term in self._taught(maps, surface).items():
+                terms[name] = guidance * term + terms.get(name, 0.0)
         if self._adversary is not None:
             adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
             terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}
@@ -127,11 +128,8 @@ class Objective:
         return self._taught(self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras), lesson.surface)
 
     @staticmethod
-    def _taught(
-        maps: BodyMaps, surface: Surface, weight: float = 1.0, besides: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """The terms that hold a prediction to a known surface. besides: what else the coordinates are held by."""
+    def _taught(maps: BodyMaps, surface: Surface) -> dict[str, Tensor]:
+        """The terms that hold a prediction to a known surface."""
         assert maps.coordinates is not None
         parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, surface.part, surface.coordinates)
-        held = weight * SURFACE_COORDINATES * coordinates
-        return {"parts": weight * parts, "coordinates": held if besides is None else held + besides}
+        return {"parts": parts, "coordinates": SURFACE_COORDINATES * coordinates}

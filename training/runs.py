@@ -66,8 +66,8 @@ def train(
             run = _prepare(paths, folder, config, restart, device, reporter, interrupt, began)
             with closing(run.source):
                 trainer = run.trainer
-                done = trainer.progress >= 1 or config.method == "static"
-                if trainer.state.finished and done and _exists(output):
+                spent = trainer.progress >= 1 or config.method == "static"
+                if trainer.state.finished and spent and _exists(output):
                     reporter.say(
                         f"{output} is finished; raise the budget to train on, or give --restart to start over."
                     )

@@ -13,21 +13,6 @@ harness.enable()
 from neural_avatar.addon import compositing, compositor  # noqa: E402
 
 
-def box(name, place, size, color):
-    bpy.ops.mesh.primitive_cube_add(size=1, location=place)
-    thing = bpy.context.object
-    thing.name, thing.scale = name, size
-    material = bpy.data.materials.new(name)
-    material.use_nodes = True
-    nodes = material.node_tree.nodes
-    nodes.clear()
-    emission, end = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
-    emission.inputs["Color"].default_value = (*color, 1)
-    material.node_tree.links.new(emission.outputs[0], end.inputs["Surface"])
-    thing.data.materials.append(material)
-    return thing
-
-
 def save(path):
     """The picture as it leaves the compositor, 32 bit."""
     settings = scene.render.image_settings
@@ -50,8 +35,8 @@ scene.render.engine = "CYCLES"
 scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.device = 4, False, "CPU"
 scene.world = bpy.data.worlds.new("World")
 scene.view_layers[0].use_pass_z = False
-box("Back", (0, 1.5, 1), (6, 0.1, 4), (0, 0, 1))
-front = box("Front", (0.0, -1.0, 0.45), (3, 0.05, 0.9), (0, 1, 0))
+harness.glowing_box("Back", (0, 1.5, 1), (6, 0.1, 4), (0, 0, 1))
+front = harness.glowing_box("Front", (0.0, -1.0, 0.45), (3, 0.05, 0.9), (0, 1, 0))
 person = harness.add_person(avatar)
 scene.frame_start, scene.frame_end = 3, 9
 facts = {}
@@ -131,15 +116,7 @@ save(out / "removed.exr")
 
 # A user's own tree keeps its nodes: blue is turned off, before and after.
 for place in ("END", "START"):
-    if FIVE:
-        tree = scene.compositing_node_group = bpy.data.node_groups.new("Mine", "CompositorNodeTree")
-        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-        end = tree.nodes.new("NodeGroupOutput")
-    else:
-        scene.use_nodes = True
-        tree = scene.node_tree
-        tree.nodes.clear()
-        end = tree.nodes.new("CompositorNodeComposite")
+    tree, end = harness.compositor(scene, "Mine")
     layers, curves = tree.nodes.new("CompositorNodeRLayers"), tree.nodes.new("CompositorNodeBrightContrast")
     layers.scene = scene
     curves.inputs["Bright" if "Bright" in curves.inputs else "Brightness"].default_value = 30.0
@@ -173,15 +150,7 @@ scene.collection.children.link(back)
 scene.collection.objects.unlink(bpy.data.objects["Back"])
 back.objects.link(bpy.data.objects["Back"])
 second.layer_collection.children["Rear"].exclude = True
-if FIVE:
-    tree = scene.compositing_node_group = bpy.data.node_groups.new("Layers", "CompositorNodeTree")
-    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-    end = tree.nodes.new("NodeGroupOutput")
-else:
-    scene.use_nodes = True
-    tree = scene.node_tree
-    tree.nodes.clear()
-    end = tree.nodes.new("CompositorNodeComposite")
+tree, end = harness.compositor(scene, "Layers")
 one, two, over = (tree.nodes.new(f"CompositorNode{n}") for n in ("RLayers", "RLayers", "AlphaOver"))
 one.scene = two.scene = scene
 one.layer, two.layer = scene.view_layers[0].name, "Second"

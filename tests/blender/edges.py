@@ -12,26 +12,11 @@ avatar, out = sys.argv[1], Path(sys.argv[2])
 harness.enable()
 from neural_avatar.addon import compositing, compositor  # noqa: E402
 
-
-def plane(name: str, place: tuple[float, float, float], size: tuple[float, float, float], color: tuple) -> None:
-    bpy.ops.mesh.primitive_cube_add(size=1, location=place)
-    thing = bpy.context.object
-    thing.name, thing.scale = name, size
-    material = bpy.data.materials.new(name)
-    material.use_nodes = True
-    nodes = material.node_tree.nodes
-    nodes.clear()
-    emission, end = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
-    emission.inputs["Color"].default_value = (*color, 1)
-    material.node_tree.links.new(emission.outputs[0], end.inputs["Surface"])
-    thing.data.materials.append(material)
-
-
 scene = harness.new_scene(900, 1080)
 scene.render.engine = "CYCLES"
 scene.cycles.samples, scene.cycles.use_denoising, scene.cycles.device = 1, False, "CPU"
-plane("Wall", (0, 3, 1), (12, 0.1, 8), (0.8, 0.8, 0.8))
-plane("Front", (0.0, -1.0, 0.3), (3, 0.05, 0.6), (0, 0.4, 0))
+harness.glowing_box("Wall", (0, 3, 1), (12, 0.1, 8), (0.8, 0.8, 0.8))
+harness.glowing_box("Front", (0.0, -1.0, 0.3), (3, 0.05, 0.6), (0, 0.4, 0))
 harness.add_person(avatar)
 assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
 people = compositing.scene_of_avatars(scene)

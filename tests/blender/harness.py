@@ -69,6 +69,33 @@ def add_person(path: str, location=(0.0, 0.0, 0.0)) -> bpy.types.Object:
     return person
 
 
+def glowing_box(name: str, place, size, color) -> bpy.types.Object:
+    """A box of one plain colour, whatever the light."""
+    bpy.ops.mesh.primitive_cube_add(size=1, location=place)
+    thing = bpy.context.object
+    thing.name, thing.scale = name, size
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    nodes = material.node_tree.nodes
+    nodes.clear()
+    emission, end = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
+    emission.inputs["Color"].default_value = (*color, 1)
+    material.node_tree.links.new(emission.outputs[0], end.inputs["Surface"])
+    thing.data.materials.append(material)
+    return thing
+
+
+def compositor(scene: bpy.types.Scene, name: str):
+    """A scene's compositor, empty: its tree, and the node whose first input is the picture."""
+    if bpy.app.version >= (5, 0):
+        tree = scene.compositing_node_group = bpy.data.node_groups.new(name, "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        return tree, tree.nodes.new("NodeGroupOutput")
+    scene.use_nodes = True
+    scene.node_tree.nodes.clear()
+    return scene.node_tree, scene.node_tree.nodes.new("CompositorNodeComposite")
+
+
 def save_as(scene: bpy.types.Scene, kind: str) -> None:
     """Set the output format: 'EXR' (multilayer, 32 bit) or 'PNG'."""
     settings = scene.render.image_settings

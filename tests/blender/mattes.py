@@ -36,15 +36,7 @@ near.hide_render = False
 numbers = {person.name: matte.number(person.name) for person in (near, far)}
 
 # Blender's own Cryptomatte node finds Bert.
-if FIVE:
-    tree = scene.compositing_node_group = bpy.data.node_groups.new("Matte", "CompositorNodeTree")
-    tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-    end = tree.nodes.new("NodeGroupOutput")
-else:
-    scene.use_nodes = True
-    tree = scene.node_tree
-    tree.nodes.clear()
-    end = tree.nodes.new("CompositorNodeComposite")
+tree, end = harness.compositor(scene, "Matte")
 layers, node = tree.nodes.new("CompositorNodeRLayers"), tree.nodes.new("CompositorNodeCryptomatteV2")
 layers.scene = node.scene = scene
 facts = {"layer": node.layer_name, "names": {}}

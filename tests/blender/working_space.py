@@ -20,15 +20,7 @@ NAMES = ("Linear Rec.709", "Linear Rec.2020", "ACEScg") if bpy.app.version >= (5
 
 def composite() -> None:
     """Let the saved picture be the pass Composite."""
-    if bpy.app.version >= (5, 0):
-        tree = scene.compositing_node_group = bpy.data.node_groups.new("Plain", "CompositorNodeTree")
-        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-        end = tree.nodes.new("NodeGroupOutput")
-    else:
-        scene.use_nodes = True
-        tree = scene.node_tree
-        tree.nodes.clear()
-        end = tree.nodes.new("CompositorNodeComposite")
+    tree, end = harness.compositor(scene, "Plain")
     layers = tree.nodes.new("CompositorNodeRLayers")
     layers.scene = scene
     tree.links.new(layers.outputs["Composite"], end.inputs[0])
