@@ -169,11 +169,16 @@ def folder() -> Path:
     Programs that are run lie here: it must be no place where others could have put theirs before.
     """
     try:
-        return Path(bpy.utils.extension_path_user(PACKAGE, create=True))
-    except (ValueError, OSError):
+        place = bpy.utils.extension_path_user(PACKAGE)
+    except ValueError:  # no extension
+        place = bpy.utils.user_resource("CONFIG", path="neural_avatar")
+    try:
+        # Not by Blender's own `create`, which fails where another Blender makes the folder at the same moment.
+        os.makedirs(place, exist_ok=True)
+    except OSError:
         # Where nothing can be written, Blender still has a folder of its own for as long as it runs.
-        own = bpy.utils.user_resource("CONFIG", path="neural_avatar", create=True) or bpy.app.tempdir
-        return Path(own)
+        return Path(bpy.app.tempdir)
+    return Path(place)
 
 
 def setup_home() -> Path:

@@ -126,6 +126,22 @@ def workers(root: Path, folder: Path, script: str, *arguments: object) -> list[t
     ])  # fmt: skip
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list a process's threads")
+def test_no_thread_of_the_group_outlives_it(root: Path, tmp_path: Path) -> None:
+    """One that frees its last tensor while the interpreter ends would abort the process."""
+    script = """
+from pathlib import Path
+import torch
+from neural_avatar.training import parallel
+with parallel.joined("cpu", 4):
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(3))])  # its first use imports what keeps process groups
+    assert parallel.from_main(lambda: b"x") == b"x"
+names = {p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm")}
+print([name for name in names if "gloo" in name or "store" in name])
+"""
+    assert [(code, words.strip()) for code, words in workers(root, tmp_path, script)] == [(0, "[]")] * 2
+
+
 def test_gradients_are_means_and_what_has_none_keeps_none(root: Path, tmp_path: Path) -> None:
     script = """
 import torch

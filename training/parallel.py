@@ -8,6 +8,7 @@ environment variables nothing here touches the network, and every function does 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -64,6 +65,9 @@ def joined(wish: str, batch: int) -> Iterator[torch.device]:
             "parallel-options",
             f"--batch {batch} cannot be shared out evenly among {count} processes; make it a multiple of {count}.",
         )
+    # Its functions take the process group of the moment in which they are first imported as a default, and would keep it:
+    # threads of a group that outlives the interpreter can end a process with an abort. Optimisers import them.
+    importlib.import_module("torch.distributed.nn.functional")
     # NCCL carries what lies on GPUs; gloo everything else, and all of it where there is no NCCL (Windows).
     with_nccl = device.type == "cuda" and dist.is_nccl_available()
     try:

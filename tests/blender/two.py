@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs inside Blender, twice at the same time. Arguments: avatar, folder, own name, the other's name."""
 
+import os
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import harness
 
@@ -13,7 +15,10 @@ from neural_avatar.addon import session  # noqa: E402
 
 scene = harness.new_scene()
 harness.add_person(avatar)
-log = session.log_path()
+# As if the other made the settings' folder between this one's look and its own making.
+(folder := session.folder()).mkdir(parents=True, exist_ok=True)
+with mock.patch.object(os.path, "exists", lambda path: str(path) != str(folder) and Path(path).exists()):
+    log = session.log_path()
 backend = session.session()
 pid = backend.wait_until_ready()["pid"]
 (out / f"{mine}.ready").touch()
