@@ -65,8 +65,8 @@ def joined(wish: str, batch: int) -> Iterator[torch.device]:
             "parallel-options",
             f"--batch {batch} cannot be shared out evenly among {count} processes; make it a multiple of {count}.",
         )
-    # Its functions take the process group of the moment in which they are first imported as a default, and would keep it:
-    # threads of a group that outlives the interpreter can end a process with an abort. Optimisers import them.
+    # Its functions keep, as a default, the process group that there is when they are first imported, which optimisers
+    # do; and threads of a group that outlives the interpreter can end the process with an abort.
     importlib.import_module("torch.distributed.nn.functional")
     # NCCL carries what lies on GPUs; gloo everything else, and all of it where there is no NCCL (Windows).
     with_nccl = device.type == "cuda" and dist.is_nccl_available()
