@@ -12,6 +12,7 @@ import traceback
 
 from . import __version__
 from .neural_backend.interface.messages import BackendError
+from .neural_backend.start import share_cores
 
 #: Packages of each extra, to say which one is missing.
 _EXTRAS = {"torch": "backend", "safetensors": "backend", "PIL": "backend", "cv2": "training", "scipy": "training"}
@@ -19,6 +20,7 @@ _EXTRAS = {"torch": "backend", "safetensors": "backend", "PIL": "backend", "cv2"
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns 0 done, 1 an error that was explained, 2 a wrong command line, 130 interrupted."""
+    share_cores()
     parser = _parser()
     options = parser.parse_args(argv)
     try:

@@ -19,6 +19,12 @@ if False:  # imported by type checkers alone
     from types import ModuleType
     from typing import Any, BinaryIO
 
+#: What tells OpenMP, under torch, that threads which wait for one another sleep: to the standard, and to GNU's, which
+#: may look around shortly before. GNU's looks for milliseconds of itself, and burns the core that the awaited thread
+#: needs as soon as anything else computes: beside one busy program, frames and training steps took several times as
+#: long (benchmarks/busy.py).
+SHARED_CORES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PACKAGE = "neural_avatar"
 
@@ -34,6 +40,15 @@ def load_package() -> ModuleType:
         sys.modules[PACKAGE] = module
         spec.loader.exec_module(module)
     return sys.modules[PACKAGE]
+
+
+def share_cores() -> None:
+    """Have torch's threads share the machine with other programs, unless the environment says how they are to wait.
+
+    OpenMP reads it as it is loaded, so this comes before torch is imported.
+    """
+    if not SHARED_CORES.keys() & os.environ.keys():
+        os.environ.update(SHARED_CORES)
 
 
 def take_streams() -> tuple[BinaryIO, BinaryIO]:
@@ -62,6 +77,7 @@ def run(make_renderer: Callable[[str], Any] | None = None) -> int:
     ours.
     """
     requests, replies = take_streams()
+    share_cores()
     load_package()
     codes = importlib.import_module(PACKAGE + ".neural_backend.interface.exit_codes")
     if sys.version_info < (3, 11):  # noqa: UP036  (any Python may have been chosen)

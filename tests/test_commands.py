@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.client import BackendSession
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from neural_avatar.neural_backend.interface.skeleton import BODY_JOINTS, JOINTS, reorder
+from neural_avatar.neural_backend.start import SHARED_CORES
 from support.clips import view
 from support.commands import complaint, run
 from support.people import standing
@@ -274,3 +276,33 @@ def test_the_real_backend_gives_what_the_renderer_draws(avatar_file: Path, tmp_p
         assert session.info["pid"] == pid
     finally:
         session.close()
+
+
+#: OpenMP tells how its threads wait, as it is loaded.
+TELL = {"OMP_DISPLAY_ENV": "verbose"}
+
+
+def waits(text: str) -> set[str]:
+    """OMP_WAIT_POLICY and GOMP_SPINCOUNT, as GNU's OpenMP took them."""
+    return set(re.findall(r"(?:OMP_WAIT_POLICY|GOMP_SPINCOUNT) = '(\w+)'", text))
+
+
+def test_threads_leave_the_machine_to_others(
+    avatar_file: Path, clip: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the command line and of the backend, before torch is loaded; a user's own word counts."""
+    for name in SHARED_CORES:
+        monkeypatch.delenv(name, raising=False)
+    path = write(tmp_path / "clip.npz", clip)
+    words = ("render", avatar_file, path, "--end", 0, "--device", "cpu", "-o")
+    told = run(*words, tmp_path / "a", **TELL)
+    if "GOMP_SPINCOUNT" not in told.stderr:
+        pytest.skip("OpenMP IS ANOTHER: how threads wait is tried where torch comes with GNU's")
+    assert waits(told.stderr) == set(SHARED_CORES.values())
+    assert "ACTIVE" in waits(run(*words, tmp_path / "b", **TELL, OMP_WAIT_POLICY="ACTIVE").stderr)
+    session = BackendSession(sys.executable, tmp_path / "log", {"NEURAL_AVATAR_DEVICE": "cpu", **TELL})
+    try:
+        session.wait_until_ready()
+    finally:
+        session.close()
+    assert waits((tmp_path / "log").read_text("utf-8")) == set(SHARED_CORES.values())
