@@ -14,6 +14,10 @@ from torch import Tensor
 
 from .interface.proxy import PART_COUNT, RESIDUAL_REACH
 
+#: Neighbours whose coordinates differ by more than this lie on different charts: hands, feet and hair hold several on
+#: one part, and where a part ends it has none. On one chart no pixel of a picture worth drawing is that wide.
+_SAME_CHART = 0.2
+
 
 @dataclass(frozen=True)
 class Coordinates:
@@ -61,8 +65,11 @@ class Coordinates:
         return torch.addcmul(self.proxy.reshape(-1)[places], reach, torch.tanh(answer))
 
     def between(self, body: Tensor | int, part: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """At places between pixels, bilinear: (K, N, 2) for part (K, N), x and y (N,); pixel centres at +0.5, and what
-        lies beyond the outermost takes theirs."""
+        """At places between pixels: (K, N, 2) for part (K, N), x and y (N,); pixel centres at +0.5, and what lies
+        beyond the outermost takes theirs.
+
+        Bilinear on the chart of the nearest pixel: a mean of two charts would lie on neither.
+        """
         height, width = self.size
         x, y = (x - 0.5).clamp(0, width - 1), (y - 0.5).clamp(0, height - 1)
         left, top = x.floor().clamp(max=width - 2), y.floor().clamp(max=height - 2)
@@ -71,4 +78,7 @@ class Coordinates:
         left, top = left.long(), top.long()
         rows, columns = torch.stack([top, top, top + 1, top + 1]), torch.stack([left, left + 1, left, left + 1])
         corners = self.at(body, part, rows[:, None], columns[:, None])
-        return (corners * weights[:, None, :, None]).sum(0)
+        nearest = weights.argmax(0).expand(part.shape)[None, :, :, None].expand(1, *corners.shape[1:])
+        beside = (corners - corners.gather(0, nearest)).detach().abs().amax(-1) < _SAME_CHART
+        shares = weights[:, None] * beside
+        return (corners * (shares / shares.sum(0))[..., None]).sum(0)

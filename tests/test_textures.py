@@ -78,7 +78,7 @@ def test_gradients_are_those_of_the_pictures() -> None:
 
 def test_coordinates_are_residuals_over_the_proxy_and_lie_between_pixels_as_pictures_do() -> None:
     torch.manual_seed(4)
-    answer, proxy = torch.randn(2, 48, 6, 5), torch.rand(2, 48, 6, 5)
+    answer, proxy = torch.randn(2, 48, 6, 5) / 10, 0.4 + torch.rand(2, 48, 6, 5) / 8  # all on one chart
     reach = torch.from_numpy(np.repeat(RESIDUAL_REACH, 2))[None, :, None, None]
     grid = torch.meshgrid(torch.arange(2), torch.arange(24), torch.arange(6), torch.arange(5), indexing="ij")
     for own, dense in (
@@ -94,3 +94,15 @@ def test_coordinates_are_residuals_over_the_proxy_and_lie_between_pixels_as_pict
         part = torch.arange(24)[:, None].expand(24, 120)
         places = own.of(slice(1, 2)).between(0, part, (column.flatten() + 0.5) / 2, (row.flatten() + 0.5) / 2)
         torch.testing.assert_close(places.view(24, 12, 10, 2), fine[1].permute(0, 2, 3, 1))
+
+
+def test_between_two_charts_coordinates_are_those_of_the_nearer_pixel() -> None:
+    """A mean of a thumb's and a palm's places on their common texture is on neither."""
+    row = torch.tensor([0.10, 0.14, 0.80, 0.84])  # two pixels on one chart, two on another
+    maps = row.expand(1, 48, 3, 4).clone().requires_grad_(True)
+    x = torch.tensor([1.0, 1.9, 2.1, 3.25])  # 0.5 is the middle of the first pixel
+    places = Coordinates(None, maps).between(0, torch.zeros(1, 4, dtype=torch.long), x, torch.full((4,), 1.3))
+    expected = torch.tensor([0.12, 0.14, 0.80, 0.83])[:, None].expand(4, 2)
+    torch.testing.assert_close(places[0], expected)
+    places.sum().backward()
+    assert maps.grad is not None and torch.equal(maps.grad.sum((0, 1, 2)) > 0, torch.ones(4, dtype=torch.bool))
