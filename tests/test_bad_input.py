@@ -134,13 +134,17 @@ def test_a_single_frame_is_too_little_to_learn_from_and_enough_to_judge_by(
         (("train", "train"), False, "no camera", "nothing but split train", "neither cameras nor motions"),
     ],
 )
-def test_what_holds_nothing_out_is_trained_on_and_cannot_be_judged(
+def test_what_holds_nothing_out_is_trained_on_if_asked_and_cannot_be_judged(
     tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], refused: Callable[..., str], split: Split,
     heldout: bool, lacks: str, evaluate: str, quadrants: str,
 ) -> None:  # fmt: skip
     folder = dataset(tmp_path / "data", split, heldout)
-    ways = commands(folder, avatar, tmp_path)
-    assert main([str(a) for a in (*ways["train"], "--method", "static")]) == 0
+    ways, everything = commands(folder, avatar, tmp_path), bool(quadrants)
+    train = (*ways["train"], "--method", "static")
+    if everything:
+        said = refused(*train)
+        assert "neither a camera" in said and "--unjudged" in said
+    assert main([str(a) for a in (*train, *(("--unjudged",) if everything else ()))]) == 0
     said = capfd.readouterr().err
     assert f"holds out {lacks}" in said and "figures will not tell" in said
     for command, words in (("evaluate", evaluate), ("quadrants", quadrants), ("compare", evaluate)):

@@ -190,8 +190,8 @@ def test_an_empty_row_of_the_preview_does_not_end_a_run(
 
 
 def test_other_options_or_data_are_refused(root: Path, footage: Path, finished: Path) -> None:
-    said = run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL, "--lr", "0.002", code=1)
-    assert "--lr was 0.001, now 0.002" in said and "Traceback" not in said
+    said = run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL, "--lr", "0.001", code=1)
+    assert "--lr was 0.002, now 0.001" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

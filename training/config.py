@@ -77,7 +77,7 @@ class TrainConfig:
     steps: int = _option(0, "stop after this many steps (resuming is then exact)", run=True)
     seed: int = _option(0, "seed of everything random")
     batch: int = _option(4, "pictures in each step")
-    lr: float = _option(1e-3, "learning rate of the network; the textures' is twice that")
+    lr: float = _option(2e-3, "learning rate of the network; the textures' is twice that")
     proxy_steps: int = _option(200, "steps of fitting the proxy to the masks; 0 leaves the average build")
     hair: bool = _option(True, "bodies of the proxy for hair that stands off the skull")
     init: str = _option(
@@ -158,6 +158,10 @@ class TrainConfig:
                              "processor is faster at it", choices=("auto", "full", "mixed"))  # fmt: skip
     ema: float = _option(0.995, "decay of the running mean of the weights that is exported; 0 exports the last weights")
     clip: float = _option(5.0, "largest norm of the gradient")
+    unjudged: bool = _option(
+        False, "train also where datasets hold out neither cameras nor rows, so that nothing can tell how good the "
+        "avatar is beyond its footage", run=True,
+    )  # fmt: skip
     device: str = _option("auto", "auto, cpu, cuda, cuda:N or mps", run=True)
     threads: int = _option(
         0, "CPU threads of torch, 0 for its own choice (results depend on it in the last bit)", run=True

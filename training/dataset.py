@@ -177,18 +177,15 @@ class Dataset:
             )
         return views
 
-    def nothing_held_out(self, cameras: Sequence[str] = ("train",)) -> str:
-        """A sentence on why nothing can tell how good an avatar is that was trained by these cameras; '' where rows
-        and cameras are held out."""
+    def not_held_out(self, cameras: Sequence[str] = ("train",)) -> tuple[str, ...]:
+        """What an avatar that was trained by these cameras cannot be judged by, as clauses with the remedy: cameras,
+        rows, both, or () where both are held out."""
         lacks = []
         if set(self.heldout_cameras) <= set(self.camera_indices(cameras)):
             lacks.append("no camera (heldout_cameras in cameras.json)")
         if all(name == "train" for name in self.split):
             lacks.append("no rows (split in joints.npz; `footage --holdout` makes them)")
-        if not lacks:
-            return ""
-        what = " and ".join(lacks)
-        return f"{self.path} holds out {what}: figures will not tell how the avatar looks beyond its footage."
+        return tuple(lacks)
 
     def preload(self, views: Sequence[View]) -> None:
         """Decode the pictures of ``views`` into memory; raises BackendError when one is unreadable or all masks are

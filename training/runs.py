@@ -165,6 +165,21 @@ def _prepare(
     return _Run(trainer, source, preview, datasets, shots)
 
 
+def _check_held_out(config: TrainConfig, datasets: Sequence[Dataset], reporter: Reporter) -> None:
+    """Say what will not be known of the avatar; raises BackendError 'dataset-heldout' where that is everything."""
+    lacking = [(dataset.path, lacks) for dataset in datasets if (lacks := dataset.not_held_out(config.cameras))]
+    if not config.unjudged and len(lacking) == len(datasets) and all(len(lacks) == 2 for _, lacks in lacking):
+        raise BackendError(
+            "dataset-heldout",
+            f"{lacking[0][0]} holds out neither a camera (heldout_cameras in cameras.json) nor rows (split in "
+            "joints.npz; `footage --holdout` makes them): nothing could tell how the avatar looks beyond its footage; "
+            "hold some out, or give --unjudged to train on all of it.",
+        )
+    for path, lacks in lacking:
+        what = " and ".join(lacks)
+        reporter.say(f"{path} holds out {what}: figures will not tell how the avatar looks beyond its footage.")
+
+
 def _make_folder(folder: Path, restart: bool) -> None:
     if restart and folder.exists():
         shutil.rmtree(folder)
@@ -226,6 +241,8 @@ def _begin(
     """The avatar on its device, its shots and their known surfaces, and facts on its making; from the checkpoint where
     there is one."""
     views = [dataset.training_views(config.cameras) for dataset in datasets]
+    if checkpoint is None:
+        _check_held_out(config, datasets, reporter)
     # Before the pictures are read, which takes a while: what is wrong with --init-from is told at once.
     avatar = initialise.new_avatar(config, datasets) if checkpoint is None else initialise.avatar_of(config, checkpoint)
     if config.densepose:
@@ -233,8 +250,6 @@ def _begin(
     reporter.say(f"Reading {sum(map(len, views))} pictures.")
     for dataset, some in zip(datasets, views, strict=True):
         dataset.preload(some)
-        if checkpoint is None and (sentence := dataset.nothing_held_out(config.cameras)):
-            reporter.say(sentence)
 
     def framed() -> list[Shot]:
         return [s for s in initialise.frame_views(avatar, datasets, views) if not s.dataset.picture(s.view).empty]
