@@ -96,7 +96,10 @@ def hint() -> str:
     if not named or _may_run(named):
         return ""
     if not bpy.app.background:
-        return f" This file names '{named}': allow it in Render › Renderer › Batch, if you know that program."
+        return (
+            f" This file names '{named}': allow it in the render properties, Neural Avatar › Batch, if you know that "
+            "program."
+        )
     return " The one that this file names is used only where scripts may run: Auto Run Python Scripts, or blender -y."
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import bpy
 
 from ..neural_backend.interface.messages import BackendError
-from . import avatars, mapping, operators, troubles
+from . import avatars, compositing, mapping, operators, render_settings, troubles
 from .engine import NeuralAvatarEngine
 from .widgets import draw_session, letters, lines, offer, warn
 
@@ -129,20 +129,53 @@ class NEURAL_AVATAR_PT_render(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return context.engine in cls.COMPAT_ENGINES
+        if context.engine in cls.COMPAT_ENGINES:
+            return True
+        # Views and a set's compositor show avatars beside any engine, and go by these settings.
+        scene = context.scene
+        return _joins(scene) or any(avatars.carries_avatar(obj) for obj in scene.objects)
 
     def draw(self, context: Any) -> None:
         layout, scene = self.layout, context.scene
+        seen = render_settings.displayed_as(scene)
         draw_troubles(layout, troubles.of_scene(scene))
+        if seen != scene:
+            lines(layout, f"These are the settings of scene '{seen.name}', whose set the avatars join.", "INFO")
         column = layout.column()
         column.use_property_split = True
         column.use_property_decorate = False
-        settings = getattr(scene, "neural_avatar_render", None)
-        if settings is not None:
-            column.prop(settings, "quality", slider=True)
-            if scene.render.use_motion_blur:
-                column.prop(settings, "samples")
+        column.prop(render_settings.settings(seen), "quality", slider=True)
+        if _joins(scene) and scene.render.use_motion_blur:
+            column.prop(render_settings.settings(scene), "samples")
         draw_session(layout)
+
+
+class NEURAL_AVATAR_PT_motion_blur(bpy.types.Panel):
+    # Blender has such a panel for each of its own engines, and none for others.
+    bl_label = "Motion Blur"
+    bl_space_type = "PROPERTIES"
+    bl_region_type = "WINDOW"
+    bl_context = "render"
+    bl_parent_id = "NEURAL_AVATAR_PT_render"
+    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+
+    layout: Any
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(context.engine == NeuralAvatarEngine.bl_idname)
+
+    def draw_header(self, context: Any) -> None:
+        self.layout.prop(render_settings.displayed_as(context.scene).render, "use_motion_blur", text="")
+
+    def draw(self, context: Any) -> None:
+        layout, scene = self.layout, render_settings.displayed_as(context.scene)
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.active = scene.render.use_motion_blur
+        layout.prop(scene.render, "motion_blur_position", text="Position")
+        layout.prop(scene.render, "motion_blur_shutter")
+        layout.prop(render_settings.settings(scene), "samples", text="Samples")
 
 
 class NEURAL_AVATAR_PT_plate(bpy.types.Panel):
@@ -154,6 +187,10 @@ class NEURAL_AVATAR_PT_plate(bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
     layout: Any
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(context.engine == NeuralAvatarEngine.bl_idname)
 
     def draw(self, context: Any) -> None:
         layout, scene = self.layout, context.scene
@@ -217,8 +254,7 @@ def draw_header(layout: Any, header: Any, short: bool = False) -> None:
 
 def _joins(scene: Any) -> bool:
     """Do the scene's avatars come from another scene, by the compositor?"""
-    others = (getattr(s, "neural_avatar_render", None) for s in bpy.data.scenes if s is not scene)
-    return any(other is not None and other.set_scene == scene for other in others)
+    return compositing.scene_of_avatars(scene) is not None
 
 
 CLASSES = (
@@ -226,6 +262,7 @@ CLASSES = (
     NEURAL_AVATAR_PT_avatar,
     NEURAL_AVATAR_PT_joints,
     NEURAL_AVATAR_PT_render,
+    NEURAL_AVATAR_PT_motion_blur,
     NEURAL_AVATAR_PT_plate,
 )
 

@@ -162,7 +162,7 @@ def test_a_python_in_a_file_is_a_matter_of_trust(bpy_python: Path, tmp_path: Pat
     for name in ("neither", "no", "untrusted", "behind", "refused"):
         assert told[name].endswith("Auto Run Python Scripts, or blender -y."), (name, told[name])
     for name in ("window", "elsewhere", "another"):
-        assert "allow it in Render › Renderer › Batch" in told[name], (name, told[name])
+        assert "allow it in the render properties, Neural Avatar › Batch" in told[name], (name, told[name])
 
 
 def provisioned(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -88,6 +88,17 @@ def test_panels_say_what_is_wrong_and_help(bpy_python: Path, tmp_path: Path) -> 
     assert "Detect Again" in told["renamed panel"]
     assert "Add Camera" in told["no camera panel"]
     assert told["mask"] == ""
+    seen = told["rendered"]
+    ours, blur, plate, batch = "Neural Avatar", "Motion Blur", "Plate and Passes", "Batch"
+    for name in ("alone", "another engine", "set", "set, blurred", "avatars"):
+        assert "Network Resolution" in seen[name][ours] and "Python" in seen[name][batch], name
+    assert "Shutter" in seen["alone"][blur] and "Samples" in seen["alone"][blur] and seen["alone"][plate]
+    for name in ("another engine", "set", "set, blurred"):  # Blender's own panel is there
+        assert seen[name][blur] is None and seen[name][plate] is None, name
+    assert [n for n in seen if seen[n][ours] and "Motion Blur Samples" in seen[n][ours]] == ["set, blurred"]
+    joined = seen["avatars"]
+    assert "settings of scene 'Scene'" in joined[ours].replace("\n", " ") and joined[blur] and joined[plate]
+    assert not any(seen["nobody"][panel] for panel in (ours, blur, plate))
     assert told["other installation"] == [] and len(told["unknown"]) == 1
     assert "[neural_avatar.open_preferences]" in told["no python"]
     for button in ("setup", "setup_from_archive", "make_archive", "copy_report", "open_log"):

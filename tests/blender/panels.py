@@ -13,7 +13,7 @@ import recorder
 
 avatar, out = sys.argv[1], Path(sys.argv[2])
 harness.enable()
-from neural_avatar.addon import session, sidebar, troubles, ui  # noqa: E402
+from neural_avatar.addon import batch, compositing, session, sidebar, troubles, ui  # noqa: E402
 from neural_avatar.addon.setup import operators, panel  # noqa: E402
 
 scene = harness.new_scene()
@@ -80,6 +80,35 @@ bare = bpy.data.objects.new("Bare", bpy.data.armatures.new("Bare"))
 scene.collection.objects.link(bare)
 steps["bare"] = [[t.text, t.fix] for t in troubles.of_mapping(bare)]
 told["steps"] = steps
+
+# In a set's scene the engine is another, and the same settings are within reach; the avatars' own scene shows them too.
+rendered = (
+    ui.NEURAL_AVATAR_PT_render, ui.NEURAL_AVATAR_PT_motion_blur, ui.NEURAL_AVATAR_PT_plate, batch.NEURAL_AVATAR_PT_batch
+)  # fmt: skip
+
+
+def drawn() -> dict:
+    return {p.bl_label: recorder.draw(p) for p in rendered}
+
+
+seen = {"alone": drawn()}
+scene.render.engine = "CYCLES"
+seen["another engine"] = drawn()
+assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
+seen["set"] = drawn()
+scene.render.use_motion_blur = True
+seen["set, blurred"] = drawn()
+people = compositing.scene_of_avatars(scene)
+with bpy.context.temp_override(scene=people, view_layer=people.view_layers[0]):
+    seen["avatars"] = drawn()
+assert bpy.ops.neural_avatar.remove_compositing() == {"FINISHED"}
+empty = bpy.data.scenes.new("Nobody")
+empty.render.engine = "CYCLES"
+with bpy.context.temp_override(scene=empty, view_layer=empty.view_layers[0]):
+    seen["nobody"] = drawn()
+bpy.data.scenes.remove(empty)
+scene.render.engine, scene.render.use_motion_blur = "NEURAL_AVATAR", False
+told["rendered"] = seen
 
 # The avatar of an installation that is no more: the one of this installation is it.
 settings.avatar_path = "/an/older/installation/assets/" + os.path.basename(avatar)

@@ -80,5 +80,7 @@ def draw(panel, context=None):
     if hasattr(panel, "poll") and not panel.poll(context):
         return None
     stand_in = SimpleNamespace(layout=Layout())
+    if hasattr(panel, "draw_header"):
+        panel.draw_header(stand_in, context)
     panel.draw(stand_in, context)
     return "\n".join(stand_in.layout.said)
