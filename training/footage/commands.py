@@ -51,7 +51,10 @@ def _input_options(group: argparse._ArgumentGroup) -> None:
         "--poses", type=Path, metavar="DIR", help="poses that you have: OpenPose or COCO-WholeBody JSON (a folder for "
         "each camera), CMU Panoptic, TRC, BVH",
     )  # fmt: skip
-    group.add_argument("--masks", type=Path, metavar="DIR", help="masks that you have: PNG, a folder for each camera")
+    group.add_argument(
+        "--masks", type=Path, metavar="PATH", help="masks that you have, a folder or a video for each camera: PNG, "
+        "DensePose's IUV pictures or a dump of apply_net; one camera's may be named itself",
+    )  # fmt: skip
     group.add_argument(
         "--credit", default="", metavar="TEXT", help="whom to credit, kept in the dataset and the avatar"
     )

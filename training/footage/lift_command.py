@@ -16,7 +16,7 @@ def add_lift_command(subparsers: Any) -> None:
         description="Train the perceptron that lifts five consecutive 2D poses to the 3D pose of the last one, on 3D "
         "motion: BVH or TRC files, or CMU Panoptic folders. `footage --lift FILE` uses it for films from one camera. "
         "It needs motion like the film's, hours of it rather than minutes, to do better than the pose model that "
-        "`footage` uses without it. The last 15 %% of each motion are kept back to measure it.",
+        "`footage` uses without it. The last 15 % of each motion are kept back to measure it.",
     )
     parser.add_argument("motions", type=Path, nargs="+", metavar="MOTION", help="BVH, TRC or a CMU Panoptic folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.lift", help="the perceptron to write")
