@@ -3,6 +3,7 @@
 """How likeness grows with time, and after how long one method passes another.
 
     python benchmarks/budgets.py DATASET                                     # textured until it beats direct
+    python benchmarks/budgets.py DATASET --name budgets_paper --methods textured-paper direct    # pre-trained instead
     python benchmarks/budgets.py DATASET --name long_run --methods textured-proxy --minutes 240 --threads 2 --jobs 1
     python benchmarks/budgets.py DATASET_512 --name gpu --methods textured-proxy direct --size 512 --skips --minutes 8 \
         --device cuda --jobs 1                                               # minutes of the clock, one run at a time
@@ -11,7 +12,8 @@ A learning rate that falls to the end belongs to its budget, so a run that is st
 measure of another time: every figure here is of a run of its own, with the whole schedule in that many CPU minutes.
 With two methods (or more) the budgets are tried from the shortest on, all methods side by side, until the first method
 is ahead of the second in SSIM in the box; then it ends, unless --all is given. Both are the paper's own networks in
-what they are given: no proxy as input, no skip connections (--skips gives them to both).
+what they are given: no proxy as input, no skip connections (--skips gives them to both). `textured` learns as `train`
+has it by default, guided beside the pictures; `textured-paper` is pre-trained before them, as in the paper.
 
 With one method it is the long run: two hours on two cores; it is scored on motion near what was trained on too
 (test_near). On a GPU minutes are the clock's. Writes results/NAME.md, NAME.json, NAME_frames.csv and NAME.jpg, and
@@ -31,7 +33,14 @@ from typing import Any
 from run_tables import FIGURES, figures_table, markdown, meanings, strip, unknowable, write_frames
 from training_runs import PACKAGE, Run, Runner, Test, add_options
 
-METHODS = ("textured", "direct", "textured-proxy", "direct-proxy", "v2v")
+#: Options of `train` by the names that they have here.
+METHODS = {
+    "textured": ("--method", "textured"),
+    "textured-paper": ("--method", "textured", "--pretrain", "0.3", "--guide", "0"),
+    **{name: ("--method", name) for name in ("direct", "textured-proxy", "direct-proxy", "v2v")},
+}
+#: quality.py's names, where it has others.
+RATES = {"textured": "textured-guided"}
 #: What the long run is to reach.
 AIM = {"psnr_box": 23.0, "ssim_box": 0.9}
 #: The split of the ends of films whose beginnings are trained on; test_far is of motion unlike any trained on.
@@ -42,7 +51,7 @@ Key = tuple[float, str]
 def rates_of(options: argparse.Namespace) -> dict[str, float]:
     """The learning rate of each method."""
     known = json.loads(options.rates.read_text("utf-8")) if options.rates else {}
-    return {method: float(known.get(method, options.lr)) for method in options.methods}
+    return {method: float(known.get(method, known.get(RATES.get(method), options.lr))) for method in options.methods}
 
 
 def plan(options: argparse.Namespace) -> dict[Key, Run]:
@@ -55,7 +64,7 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
     runs = {}
     for minutes in sorted(options.minutes):
         for method in options.methods:
-            flags = ("--method", method, "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
+            flags = (*METHODS[method], "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
                      "--no-wide", "--size", str(options.size), "--lr", f"{rates[method]:g}",
                      "--seed", str(options.seed), "--image-loss", "fallback", "--refine", f"{options.refine:g}",
                      *budget(minutes, options.device))  # fmt: skip
@@ -64,7 +73,7 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
 
 
 def budget(minutes: float, device: str) -> tuple[str, str]:
-    """Options of `train` for a budget: CPU time, which others don't shorten; where a GPU computes, the clock's."""
+    """Options of `train` for a budget: CPU time, in which waiting does not count; where a GPU computes, the clock's."""
     return ("--cpu-minutes" if device == "cpu" else "--minutes"), f"{minutes:g}"
 
 
@@ -112,6 +121,18 @@ def aim(means: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
+def taught(results: Mapping[Key, Mapping[str, Any]]) -> str:
+    """How networks that predict outright learnt where surfaces lie, as their avatars tell; '' where none does."""
+    ways: dict[str, set[str]] = {}
+    for (_, method), result in results.items():
+        config = result.get("made", {}).get("config", {})
+        if config.get("method") == "textured":
+            shares = {"pre-trained": config.get("pretrain", 0), "guided": config.get("guide", 0)}
+            way = " and ".join(f"{name} for {share:g}" for name, share in shares.items() if share)
+            ways.setdefault(method, set()).add(f"{way} of the time" if way else "told nothing of surfaces")
+    return "".join(f" {method}: {'; or '.join(sorted(own))}." for method, own in ways.items())
+
+
 def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
          results: Mapping[Key, Mapping[str, Any]]) -> str:  # fmt: skip
     """The page of results."""
@@ -125,8 +146,8 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
         f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
         f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
         f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are {spent}. "
-        f"Every row is a run of its own with its whole schedule. Learning rates: {rates}. Held-out cameras × held-out "
-        "motion (split test_far).",
+        f"Every row is a run of its own with its whole schedule. Learning rates: {rates}.{taught(results)} Held-out "
+        "cameras × held-out motion (split test_far).",
         figures_table(groups, {}),
         *([crossing(results, options.methods, unit)] if several else []),
     ]
@@ -149,8 +170,8 @@ def main() -> None:
     """Everything, as the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS[:2], help="the first is to pass the "
-                        "second (default: textured direct)")  # fmt: skip
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=("textured", "direct"), help="the "
+                        "first is to pass the second (default: textured direct)")  # fmt: skip
     parser.add_argument("--minutes", nargs="+", type=float, default=(15, 30, 60, 120, 240), help="budgets, CPU minutes")
     parser.add_argument("--all", action="store_true", help="try all budgets, also after the first has passed")
     parser.add_argument("--rates", type=Path, metavar="FILE", help="learning rates by method, as quality.py picks them")

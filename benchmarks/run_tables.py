@@ -15,7 +15,14 @@ import numpy as np
 from training_runs import PACKAGE
 
 FIGURES: Mapping[str, Any] = importlib.import_module(f"{PACKAGE}.training.figures").FIGURES
-#: What `evaluate` says of a run: means by name.
+#: Why a figure may not have been measured, where there is more to say than that a run has none.
+WEIGHTS = "a package or weights were missing"
+ABSENT = {"flicker": "no two neighbouring rows of a camera were compared", "flip_box": WEIGHTS, "lpips_box": WEIGHTS,
+          "fid": WEIGHTS}  # fmt: skip
+STEPS = (
+    "- steps: How many training made in its minutes, the mean over seeds; fewer beside programs that share its caches."
+)
+#: What `evaluate` says of a run: means by name; and its steps (see training_runs.Runner.figures).
 Means = Mapping[str, float | None]
 
 
@@ -38,6 +45,18 @@ def cell(group: Sequence[Means], name: str, mark: str = "") -> str:
     return f"{mark}{statistics.fmean(values):.{digits}f}{mark}{spread}"
 
 
+def steps(group: Sequence[Means]) -> str:
+    """How many steps the runs of a group made, the mean; '-' where none tells."""
+    known = [count for means in group if (count := means.get("steps")) is not None]
+    return f"{statistics.fmean(known):.0f}" if known else "-"
+
+
+def steps_column(groups: Mapping[str, Sequence[Means]]) -> dict[str, Callable[[str], str]]:
+    """The column of steps, made from a row's title; none where no run tells."""
+    told = any(steps(group) != "-" for group in groups.values())
+    return {"steps": lambda title: steps(groups[title])} if told else {}
+
+
 def off(value: float, name: str) -> float:
     """How far a figure is from the best: to be made small."""
     better = FIGURES[name].better
@@ -50,9 +69,9 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Callable[[str], str]]) -> str:
-    """Rows of figures, the best of each column in bold. groups: a row's title and its runs. more: columns before the
-    figures, made from the title."""
-    names = measured(groups.values())
+    """Rows of steps and figures, the best of each figure in bold. groups: a row's title and its runs. more: columns
+    before these, made from the title."""
+    names, more = measured(groups.values()), {**more, **steps_column(groups)}
     best = {name: min((off(mean(group, name), name) for group in groups.values()), default=0.0) for name in names}
     rows = [
         [title, *(make(title) for make in more.values())]
@@ -63,14 +82,28 @@ def figures_table(groups: Mapping[str, Sequence[Means]], more: Mapping[str, Call
 
 
 def meanings(groups: Iterable[Sequence[Means]], machines: Sequence[str]) -> str:
-    """How to read the columns, what could not be measured, and on which machines it was."""
-    names = measured(groups)
-    lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in names]
-    absent = [FIGURES[name].title for name in FIGURES if name not in names]
-    if absent:
-        lines.append(f"- Not measured, because a package or weights were missing: {', '.join(absent)}.")
+    """How to read the columns, what could not be measured and why, and on which machines it was."""
+    groups = list(groups)
+    lines = [f"- {FIGURES[name].title}: {FIGURES[name].meaning}" for name in measured(groups)]
+    if any(steps(group) != "-" for group in groups):
+        lines.insert(0, STEPS)
+    lines += [f"- {line}" for line in absences(groups)]
     lines.append(f"- Trained on {'; and on '.join(machines) or 'a machine that was not noted'}.")
     return "\n".join(lines)
+
+
+def absences(groups: Iterable[Sequence[Means]]) -> list[str]:
+    """A sentence for each reason why figures are left out of a table, with their titles."""
+    groups = list(groups)
+    rows, names = [means for group in groups for means in group], measured(groups)
+    reasons: dict[str, list[str]] = {}
+    for name in FIGURES:
+        if name not in names:
+            some = any(means.get(name) is not None for means in rows)
+            reason = "Left out, because in some runs " if some else "Not measured, because "
+            reason += ABSENT.get(name, "it had no meaning, or the program had no such figure yet")
+            reasons.setdefault(reason, []).append(FIGURES[name].title)
+    return [f"{reason}: {', '.join(titles)}." for reason, titles in reasons.items()]
 
 
 def unknowable(results: Path, dataset: str) -> str:

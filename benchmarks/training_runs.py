@@ -4,7 +4,7 @@
 A run is `neural-avatar train` and `evaluate` in processes of their own, each on its own threads, exactly as a user
 calls them. Beside its avatar lie what was asked (NAME.asked.json), its log, the machines whose minutes it took
 (NAME.machine), its figures (NAME.json), those of every frame (NAME.csv) and pictures. What is finished is not done
-again; what was interrupted resumes.
+again; what was interrupted resumes; an avatar that is to be judged by other pictures is judged anew, not trained anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_package"]().__name__
+AVATARS = importlib.import_module(f"{PACKAGE}.neural_backend.interface.avatar_header")
 #: Seeds of a benchmark whose spread is told.
 SEEDS = (0, 1, 2)
 
@@ -73,12 +75,18 @@ class Runner:
         return self.work / f"{run.name}{'.' * bool(test)}{test}{ending}"
 
     def figures(self, run: Run, test: str = "") -> dict[str, Any] | None:
-        """What `evaluate --json` wrote of a finished run; None where it is not finished."""
+        """What `evaluate --json` wrote of a finished run; None where it is not finished. Added to it: 'made', the
+        avatar's provenance, and, among the means of 'all', 'steps', how many training made; None where none tells."""
         result = self.path(run, ".json", test)
         if not result.exists():
             return None
         self._check(run)
+        if not self._judged(run, test):
+            return None
         loaded: dict[str, Any] = json.loads(result.read_text("utf-8"))
+        avatar = self.path(run, ".avatar")
+        loaded["made"] = AVATARS.read_header(avatar).provenance if avatar.exists() else {}
+        loaded["all"]["steps"] = loaded["made"].get("steps")
         return loaded
 
     def machines(self, runs: Iterable[Run]) -> list[str]:
@@ -92,7 +100,7 @@ class Runner:
         waiting = []
         for run in runs:
             self._check(run)
-            if not all(self.path(run, ".json", test).exists() for test in run.tests):
+            if not all(self._judged(run, test) for test in run.tests):
                 waiting.append(run)
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         pool = ThreadPoolExecutor(self.jobs)
@@ -119,6 +127,9 @@ class Runner:
 
     def _do(self, run: Run) -> dict[str, Any]:
         avatar, device = self.path(run, ".avatar"), ("--device", self.device)
+        for name in run.tests:
+            if not self._judged(run, name):  # of other pictures, which must not pass for these
+                self.path(run, ".json", name).unlink(missing_ok=True)
         self.path(run, ".asked.json").write_text(json.dumps(self._asked(run), indent=1) + "\n", "utf-8")
         if not avatar.exists():  # it is written last of all, and renamed
             self._note_machine(run)
@@ -129,6 +140,8 @@ class Runner:
             if not result.exists():
                 partial = result.with_suffix(".part")
                 more = () if name else ("--csv", self.path(run, ".csv"), "--pictures", self.path(run, ".pictures"))
+                if more:
+                    shutil.rmtree(self.path(run, ".pictures"), ignore_errors=True)
                 self._command(run, "evaluate", avatar, test.data, *test.options, *device, "--json", partial, *more)
                 partial.replace(result)
         for checkpoint in avatar.with_name(avatar.name + ".train").glob("*.safetensors"):
@@ -149,10 +162,22 @@ class Runner:
         tests = {name: [test.data.name, *test.options] for name, test in run.tests.items()}
         return {"data": run.data.resolve().name, "train": list(run.options), "tests": tests, "threads": self.threads}
 
-    def _check(self, run: Run) -> None:
-        """Figures of other options must not pass for these: ends the program where they would."""
+    def _kept(self, run: Run) -> dict[str, Any]:
+        """What the run that lies there was asked for; what this one is where none does."""
         path = self.path(run, ".asked.json")
-        if path.exists() and json.loads(path.read_text("utf-8")) != self._asked(run):
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else self._asked(run)
+        return kept
+
+    def _judged(self, run: Run, test: str) -> bool:
+        """Whether a run has figures, and of the very pictures that its test asks for."""
+        kept, asked = (one["tests"].get(test) for one in (self._kept(run), self._asked(run)))
+        return kept == asked and self.path(run, ".json", test).exists()
+
+    def _check(self, run: Run) -> None:
+        """An avatar of other options must not pass for this one: ends the program where it would."""
+        kept, asked = ({**one, "tests": None} for one in (self._kept(run), self._asked(run)))
+        if kept != asked:
+            path = self.path(run, ".asked.json")
             raise SystemExit(f"{run.name} was begun with other options ({path}); delete its files, or give --work.")
 
     def _command(self, run: Run, *words: object) -> None:
@@ -206,7 +231,8 @@ def program() -> str:
 def told(run: Run, figures: Mapping[str, Any]) -> str:
     """A line on a finished run."""
     means = figures["all"]
-    return f"{run.name}: SSIM box {means['ssim_box']:.4f}, PSNR box {means['psnr_box']:.2f}"
+    steps = "" if means.get("steps") is None else f", {means['steps']} steps"
+    return f"{run.name}: SSIM box {means['ssim_box']:.4f}, PSNR box {means['psnr_box']:.2f}{steps}"
 
 
 def add_options(parser: argparse.ArgumentParser, work: str, jobs: int = 2) -> None:

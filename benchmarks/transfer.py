@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_tables import Means, figures_table, mean, meanings, strip, write_frames
+from run_tables import Means, absences, figures_table, mean, meanings, strip, write_frames
 from training_runs import PACKAGE, ROOT, SEEDS, Run, Runner, Test, add_options
 
 WAYS = {
@@ -74,6 +74,7 @@ def page(options: argparse.Namespace, groups: Mapping[str, Mapping[str, Sequence
         if some:
             parts += [f"## {title.capitalize()}", f"The aim, equal or better in a tenth of the time, is "
                       f"{verdict(groups[name])}.", figures_table(some, {})]  # fmt: skip
+            parts += [line for line in absences(some.values()) if line not in absences(groups[""].values())]
     parts += [
         f"## How to read it\n\n{meanings(groups[''].values(), machines)}\n"
         "- [Every frame](transfer_frames.csv), unseen motion.",
