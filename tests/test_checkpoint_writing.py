@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training.checkpoint import Checkpoint, read_checkpoint, remove_torn, write_checkpoint
 
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
@@ -55,6 +59,110 @@ def test_a_signal_in_the_middle_of_writing_leaves_a_good_checkpoint(
     assert (found.tensors["a"] == found.state["step"]).all() and found.state["step"] >= 1
     remove_torn(tmp_path)
     assert not [path.name for path in tmp_path.iterdir() if "tmp" in path.name]
+
+
+NEWEST, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+
+
+def put(folder: Path, step: int) -> None:
+    """Write the checkpoint of a step."""
+    write_checkpoint(folder, Checkpoint({"a": torch.full((1000,), float(step))}, {"step": step}))
+
+
+def tear(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def step_of(folder: Path) -> int:
+    """The step of the checkpoint that is read, its numbers being that step's too; 0 where none can be read."""
+    try:
+        found = read_checkpoint(folder)
+    except BackendError:
+        found = None
+    assert found is None or (found.tensors["a"] == found.state["step"]).all()
+    return 0 if found is None else int(found.state["step"])
+
+
+def test_a_torn_checkpoint_never_takes_the_place_of_a_good_one(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    tear(tmp_path / NEWEST)
+    assert step_of(tmp_path) == 1
+    put(tmp_path, 3)
+    assert step_of(tmp_path) == 3
+    tear(tmp_path / NEWEST)
+    assert step_of(tmp_path) == 1
+    put(tmp_path, 4)
+    put(tmp_path, 5)
+    tear(tmp_path / NEWEST)
+    assert step_of(tmp_path) == 4  # once there are good ones again, it is the one before that is kept
+
+
+@pytest.mark.parametrize("newest", ["good", "torn", "missing"])
+@pytest.mark.parametrize("previous", ["good", "torn", "missing"])
+def test_at_every_moment_of_writing_a_good_checkpoint_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest: str, previous: str
+) -> None:
+    """What lies in the folder before and after each change of a name is what a kill there would leave."""
+    folder, moments = tmp_path / "run", list[Path]()
+    folder.mkdir()
+    put(folder, 1)
+    put(folder, 2)
+    for name, state in ((NEWEST, newest), (PREVIOUS, previous)):
+        if state == "torn":
+            tear(folder / name)
+        elif state == "missing":
+            (folder / name).unlink()
+    known = 2 if newest == "good" else 1 if previous == "good" else 0
+
+    def watched(change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            moments.append(shutil.copytree(folder, tmp_path / str(len(moments))))
+            done = change(*arguments, **options)
+            moments.append(shutil.copytree(folder, tmp_path / str(len(moments))))
+            return done
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("replace", "rename", "link", "unlink", "remove"):
+            patch.setattr(os, name, watched(getattr(os, name)))
+        put(folder, 3)
+    assert moments and step_of(folder) == 3
+    for moment in moments:
+        found = step_of(moment)
+        assert found >= known
+        put(moment, 4)  # the run goes on from there,
+        assert step_of(moment) == 4
+        tear(moment / NEWEST)  # and is as safe as ever
+        assert step_of(moment) == found
+
+
+@pytest.mark.parametrize("change", range(2))
+@pytest.mark.parametrize("before", [True, False])
+def test_ctrl_c_between_two_changes_of_a_name_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int, before: bool
+) -> None:
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    replace, done = os.replace, list[Any]()
+
+    def interrupted(*names: Any) -> None:
+        done.append(names)
+        if len(done) - 1 == change and before:
+            raise KeyboardInterrupt
+        replace(*names)
+        if len(done) - 1 == change:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", interrupted)
+        put(tmp_path, 3)
+    assert step_of(tmp_path) == (3 if change == 1 and not before else 2)
+    assert not [path.name for path in tmp_path.iterdir() if "tmp" in path.name]
+    put(tmp_path, 4)
+    tear(tmp_path / NEWEST)
+    assert step_of(tmp_path) >= 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what a process has mapped")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checkpoints of a training run: one safetensors file holds every tensor, and the rest as JSON in its header.
 
-A checkpoint is written under a temporary name, flushed, and renamed; the one before it is kept. Whatever happens while
-one is written, a good one remains.
+A checkpoint is written under a temporary name, flushed, and renamed; the last good one before it is kept. Whatever
+happens while one is written, a good one remains.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from . import parallel
 
 _NAME, _PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
 _STATE = "state"
+#: What reading a file raises that is torn, or no checkpoint.
+_UNREADABLE = (OSError, SafetensorError, KeyError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, temporary, metadata={_STATE: json.dumps(checkpoint.state)})
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        if (folder / _NAME).exists():
+        # A torn one must not take the place of the good one before it. Between the two steps there is none under the
+        # newest name, but then the one before it is the newest that can be read.
+        if _readable(folder / _NAME):
             os.replace(folder / _NAME, folder / _PREVIOUS)
         os.replace(temporary, folder / _NAME)
     except (OSError, SafetensorError) as error:
@@ -50,6 +54,22 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _readable(path: Path) -> bool:
+    """Whether there is a checkpoint that ``read_checkpoint`` would take. Only its header is read: that tells whether
+    the file is whole."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            _state_of(file)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def _state_of(file: Any) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((file.metadata() or {})[_STATE])
+    return state
 
 
 def remove_torn(folder: Path) -> None:
@@ -71,10 +91,10 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             continue
         try:
             with safe_open(path, framework="pt") as file:
-                state = json.loads((file.metadata() or {})[_STATE])
+                state = _state_of(file)
                 # Copies: what safetensors gives is the file itself in memory, and Windows replaces no file in use.
                 return Checkpoint({key: file.get_tensor(key).clone() for key in file.keys()}, state)  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except _UNREADABLE as error:
             reasons.append(f"{name}: {error}")
     if reasons:
         raise BackendError(
