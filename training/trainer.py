@@ -35,25 +35,53 @@ TEXTURE_RATE = 2.0
 TEXTURES = ("textures", "view_textures")
 #: What names of the light's parameters begin with in a checkpoint.
 LIGHT = "light"
-#: Rollbacks after which a run gives up.
+#: Rollbacks that stand (see STEADY) after which a run gives up.
 MAX_ROLLBACKS = 8
+#: Steps beyond the last number that was none after which a rollback is forgiven: a long run may meet one such every few
+#: hours, which tells nothing of its rate. Adam's second moments look back about as many steps, so nothing of what led
+#: there is left in them.
+STEADY = 1000
 
 
 @dataclass(frozen=True)
 class RunState:
     """Where a run stands.
 
-    elapsed: seconds on the budget's clock; rate_scale: halved at each rollback; rollbacks: their number; free: True
-    once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the avatar of this step is
-    written.
+    elapsed: seconds on the budget's clock; rate_scale: halved at each rollback, doubled as one is forgiven; rollbacks:
+    their number; forgiven: how many of them are; good_from: the step from which steps count towards the next one's
+    forgiveness; free: True once a pre-trained network has been set free (see TrainConfig.pretrain); finished: the
+    avatar of this step is written.
     """
 
     step: int = 0
     elapsed: float = 0.0
     rate_scale: float = 1.0
     rollbacks: int = 0
+    forgiven: int = 0
+    good_from: int = 0
     free: bool = False
     finished: bool = False
+
+    @property
+    def standing(self) -> int:
+        """How many rollbacks are not forgiven."""
+        return self.rollbacks - self.forgiven
+
+    def stepped(self) -> RunState:
+        """After a step that went well. It is a matter of steps alone, so a resumed run, and every process of one,
+        forgives at the same."""
+        state = replace(self, step=self.step + 1, finished=False)
+        if not state.standing or state.step < state.good_from + STEADY:
+            return state
+        return replace(state, rate_scale=state.rate_scale * 2, forgiven=state.forgiven + 1, good_from=state.step)
+
+    def rolled_back(self, to: RunState) -> RunState:
+        """After one that did not: at an earlier state, at half the rate. Good steps count from beyond the farthest that
+        failed, so one that fails at the same place over and over is never forgiven."""
+        return replace(
+            to, rate_scale=self.rate_scale / 2, rollbacks=self.rollbacks + 1, forgiven=self.forgiven,
+            good_from=max(self.good_from, self.step),
+        )  # fmt: skip
 
 
 class Trainer:
@@ -165,7 +193,7 @@ class Trainer:
             if not math.isfinite(values["discriminator"]):
                 self._roll_back()
                 return {}
-        self.state = replace(state, step=state.step + 1, finished=False)
+        self.state = state.stepped()
         return values
 
     def rehearse(self) -> None:
@@ -287,16 +315,15 @@ class Trainer:
 
     def _roll_back(self) -> None:
         """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""
-        rollbacks = self.state.rollbacks + 1
         checkpoint = shared_checkpoint(self.folder)
-        if checkpoint is None or rollbacks > MAX_ROLLBACKS:
+        if checkpoint is None or self.state.standing >= MAX_ROLLBACKS:
             raise BackendError(
                 "train-diverged",
-                f"The loss was not a number at step {self.state.step}, {rollbacks} times in all; try a lower --lr.",
+                f"The loss was not a number at step {self.state.step}, the last of {self.state.rollbacks + 1} times; "
+                "try a lower --lr.",
             )
         self._take(checkpoint)
-        scale = self.state.rate_scale / 2
-        self.state = replace(RunState(**checkpoint.state["run"]), rate_scale=scale, rollbacks=rollbacks)
+        self.state = self.state.rolled_back(RunState(**checkpoint.state["run"]))
 
 
 def _put(parameters: Mapping[str, nn.Parameter], tensors: dict[str, Tensor]) -> None:
