@@ -152,7 +152,7 @@ def test_a_dump_for_each_camera_teaches_what_pictures_do(
 def test_a_guided_network_learns_the_surface_beside_the_pictures(
     few: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Guided from the first step on, on textures that it does not blur before it knows where they lie."""
+    """Guided from the first step on."""
     data, right = read_dataset(few), {}
     for share in (0, 1):
         path = tmp_path / f"guided_{share}.avatar"
@@ -168,7 +168,7 @@ def test_a_guided_network_learns_the_surface_beside_the_pictures(
         right[share] = float((own == known)[known > 0].float().mean())
     assert right[1] > 0.12 and right[1] > 2 * right[0]  # of 24 parts
     row = next(csv.DictReader((tmp_path / "guided_1.avatar.train" / "log.csv").open()))
-    assert float(row["parts"]) > 0 and float(row["coordinates"]) > 0 and float(row["image"]) > 0
+    assert float(row["parts"]) > 0 and float(row["surface"]) > 0 and float(row["image"]) > 0
 
 
 def test_what_is_not_known_teaches_nothing() -> None:

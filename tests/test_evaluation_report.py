@@ -231,6 +231,13 @@ def test_a_broken_log_is_no_log(tmp_path: Path) -> None:
     assert curves.count("<svg") == 2 and ">Temporal<" in curves, "columns of later losses are curves too"
 
 
+def test_every_column_of_a_log_that_is_no_plain_name_has_a_title() -> None:
+    named = run_curves({"step": np.arange(3.0), **{n: np.ones(3) for n in ("parts", "surface", "preview_psnr")}})
+    assert "Pre-training" not in named, "most networks are guided beside the pictures"
+    for words in ("Parts, off a known", "Coordinates, off a known", "two not where any are held out"):
+        assert words in named
+
+
 def person(seed: int) -> np.ndarray:
     """A noisy figure of 40 x 80 pixels in 128 x 96, RGBA."""
     rng = np.random.default_rng(seed)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from neural_avatar.neural_backend.interface.messages import BackendError
-from neural_avatar.training import crops, devices, runs
+from neural_avatar.training import crops, devices, losses, runs
 from neural_avatar.training import trainer as engine
 from neural_avatar.training.batches import Batch, BatchSource
 from neural_avatar.training.checkpoint import read_checkpoint
@@ -27,9 +27,11 @@ from neural_avatar.training.devices import as_laid_out
 from neural_avatar.training.disturbance import Disturbance
 from neural_avatar.training.initialise import frame_views, new_avatar
 from neural_avatar.training.losses import FallbackImageLoss
+from neural_avatar.training.objective import SURFACE_COORDINATES
 from neural_avatar.training.prefetch import Prefetch, workers_for
 from neural_avatar.training.reporting import Log, Reporter
 from neural_avatar.training.schedule import learning_rate
+from neural_avatar.training.surfaces import ProxySurfaces, undisputed
 from neural_avatar.training.trainer import RunState, Trainer
 
 CONFIG = TrainConfig(size=64, batch=4, texture_size=16, steps=6, cameras=("cam00",), precision="full", device="cpu")
@@ -245,6 +247,58 @@ def test_rollbacks_are_forgiven_one_after_another(monkeypatch: pytest.MonkeyPatc
     # What older checkpoints tell, which know nothing of it, is not held against a run for ever.
     old = RunState(step=9000, rate_scale=0.5, rollbacks=1)
     assert old.standing == 1 and after(old, 1).rate_scale == 1
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_what_guides_a_network_is_logged_as_it_is_and_counts_by_its_weight(footage: Path, residual: bool) -> None:
+    method = "textured" if residual else "textured-proxy"
+    config = replace(CONFIG, method=method, residual=residual, guide=1.0, steps=10, refine=0)
+    data = read_dataset(footage)
+    avatar = new_avatar(config, [data]).train()
+    shots = frame_views(avatar, [data], [data.training_views(config.cameras)[:6]])
+    surfaces = ProxySurfaces(avatar, shots)
+    with closing(BatchSource(shots, config.batch, 0, Augmentation(), CPU)) as source:
+        trainer = Trainer(config, avatar, source, FallbackImageLoss(), Path(), "", surfaces)
+        trainer.state = RunState(step=8)
+        trainer.goes_on()
+        assert trainer.guidance == pytest.approx(0.2)
+        batch = source.batch(8)
+        known = surfaces.seen(batch.which, batch.cameras)
+        known = undisputed(known, batch.truth.rgba[:, 3], batch.truth.valid[:, 0])
+        maps = avatar.maps(batch.joints, batch.confidence, batch.cameras)
+        assert maps.coordinates is not None
+        parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, known.part, known.coordinates)
+        values = trainer.step()
+    assert values["parts"] == pytest.approx(float(parts.detach()), rel=1e-5)
+    assert values["surface"] == pytest.approx(float(coordinates.detach()), rel=1e-5)
+    assert ("coordinates" in values) is not residual
+    counted = {"parts": 0.2, "surface": 0.2 * SURFACE_COORDINATES}
+    terms = {name: value for name, value in values.items() if name not in ("loss", "lr")}
+    assert values["loss"] == pytest.approx(sum(counted.get(n, 1) * v for n, v in terms.items()), rel=1e-5)
+
+
+def test_textures_learn_as_guidance_lets_go(footage: Path) -> None:
+    """They are right from the start: while the network does not know yet where they lie, it would blur them."""
+    config = replace(CONFIG, method="textured", guide=1.0, steps=10, refine=0)
+    data = read_dataset(footage)
+    avatar = new_avatar(config, [data]).train()
+    shots = frame_views(avatar, [data], [data.training_views(config.cameras)[:6]])
+    assert avatar.textures is not None and avatar.generator is not None
+    with closing(BatchSource(shots, config.batch, 0, Augmentation(), CPU)) as source:
+        trainer = Trainer(config, avatar, source, FallbackImageLoss(), Path(), "")
+        textures, network = (
+            avatar.textures.detach().clone(),
+            [p.detach().clone() for p in avatar.generator.parameters()],
+        )
+        trainer.step()
+        assert torch.equal(avatar.textures, textures)  # guidance is 1: not at all
+        assert not all(map(torch.equal, avatar.generator.parameters(), network))
+        trainer.goes_on()
+        assert trainer.guidance == pytest.approx(0.9)
+        rate = trainer.step()["lr"] * engine.TEXTURE_RATE * 0.1
+        moved = float((avatar.textures - textures).detach().abs().max())
+        # Adam moves nothing farther in its second step than its rate.
+        assert 0.5 * rate < moved < 1.01 * rate
 
 
 class Faulty(FallbackImageLoss):

@@ -217,10 +217,10 @@ def test_the_past_is_judged_in_the_light_of_its_take(data: Dataset, from_truth: 
     assert adversary is not None
     adversary.terms = lambda seen: films.append(seen[1]) or (torch.zeros(()), torch.zeros(()))  # type: ignore
     objective = Objective(config, avatar, FallbackImageLoss(), light, adversary)
-    dark = float(objective.terms(batch, 0, 1)["temporal"].detach())
+    dark = float(objective.terms(batch, 0, 1).logged["temporal"].detach())
     with torch.no_grad():
         light.log_gains.fill_(1.0)
-    bright = float(objective.terms(batch, 0, 1)["temporal"].detach())
+    bright = float(objective.terms(batch, 0, 1).logged["temporal"].detach())
     assert bright == pytest.approx(dark, rel=1e-5) and dark > 0  # a still picture is still
     gain = float(light(batch.which)[0, 0].detach())
     for i in range(3):  # the present frame, its neighbour, and the one before that

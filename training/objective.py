@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,23 @@ SMOOTHED = 6
 SURFACE_COORDINATES = 2.0
 
 
+@dataclass(frozen=True)
+class Terms:
+    """The terms of a step's loss.
+
+    logged: scalars by name. weights: of those that do not count as they are: a weight that falls as a run goes on would
+    make their curves fall with it, whatever the network learns.
+    """
+
+    logged: dict[str, Tensor]
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """What the step minimises."""
+        return torch.stack([x * self.weights[n] if n in self.weights else x for n, x in self.logged.items()]).sum()
+
+
 class Objective:
     """The weighted terms of an avatar's loss. light: the gains of the takes where they are learned; adversary: the
     discriminators where they are asked for."""
@@ -42,8 +59,8 @@ class Objective:
 
     def terms(
         self, batch: Batch, step: int, detail: int, surface: Surface | None = None, guidance: float = 0.0
-    ) -> dict[str, Tensor]:
-        """The terms over a step's batch, scalars by name.
+    ) -> Terms:
+        """The terms over a step's batch.
 
         detail: of the batch's pictures (see Avatar.shade). surface: what is known of the batch's, and guidance the
         weight with which the prediction is held to it.
@@ -67,15 +84,15 @@ class Objective:
             terms["light"] = self._light.penalty()
         if maps.proxy is not None and maps.coordinates is not None:
             terms["coordinates"] = config.weight_coordinates * losses.coordinates_loss(maps.coordinates, maps.proxy)
+        taught = Terms({})
         if surface is not None and maps.coordinates is not None:
-            for name, term in self._taught(maps, surface).items():
-                terms[name] = guidance * term + terms.get(name, 0.0)
+            taught = self._taught(maps, surface, guidance)
         if self._adversary is not None:
             adversarial, features = self._adversary.terms(self._seen(prediction, batch, past, detail))
             terms |= {"adversarial": config.adversarial * adversarial, "features": config.features * features}
         if config.weight_temporal and batch.before is not None:
             terms["temporal"] = config.weight_temporal * self._temporal(prediction, batch, batch.before, past, detail)
-        return terms
+        return Terms(terms | taught.logged, taught.weights)
 
     def _lit(self, prediction: Prediction, which: Sequence[int]) -> Prediction:
         return prediction if self._light is None else replace(prediction, rgb=prediction.rgb * self._light(which))
@@ -123,13 +140,15 @@ class Objective:
         image, true, true_before, valid = images
         return losses.temporal_loss(image, picture(self._lit(drawn, which)), true, true_before, valid)
 
-    def pretraining_terms(self, lesson: Lesson) -> dict[str, Tensor]:
+    def pretraining_terms(self, lesson: Lesson) -> Terms:
         """The terms of pre-training (see TrainConfig.pretrain)."""
-        return self._taught(self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras), lesson.surface)
+        maps = self._avatar.maps(lesson.joints, lesson.confidence, lesson.cameras)
+        return self._taught(maps, lesson.surface, 1.0)
 
     @staticmethod
-    def _taught(maps: BodyMaps, surface: Surface) -> dict[str, Tensor]:
+    def _taught(maps: BodyMaps, surface: Surface, weight: float) -> Terms:
         """The terms that hold a prediction to a known surface."""
         assert maps.coordinates is not None
         parts, coordinates = losses.surface_loss(maps.logits, maps.coordinates, surface.part, surface.coordinates)
-        return {"parts": parts, "coordinates": SURFACE_COORDINATES * coordinates}
+        weights = {"parts": weight, "surface": weight * SURFACE_COORDINATES}
+        return Terms({"parts": parts, "surface": coordinates}, weights)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts",
-           "temporal", "adversarial", "features", "discriminator", "waiting", "preview_psnr")  # fmt: skip
+           "surface", "temporal", "adversarial", "features", "discriminator", "waiting", "preview_psnr")  # fmt: skip
 
 
 class Bar:

@@ -23,7 +23,7 @@ from .config import TrainConfig
 from .devices import as_laid_out, lay_out
 from .initialise import body_tensors
 from .light import LightGains
-from .objective import Objective
+from .objective import Objective, Terms
 from .pretraining import lesson_of
 from .schedule import Budget, Stopwatch, learning_rate, network_rate
 from .sequences import at_network_size
@@ -164,8 +164,8 @@ class Trainer:
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def step(self) -> dict[str, float]:
-        """Do one step. Returns its losses and rate; after a rollback, {} (the state has gone back to the last
-        checkpoint)."""
+        """Do one step. Returns its losses (see Terms.logged) and rate; after a rollback, {} (the state has gone back to
+        the last checkpoint)."""
         state = self.state
         scale = learning_rate(state.step, self.progress) * state.rate_scale
         for group in self._optimizer.param_groups:
@@ -174,20 +174,20 @@ class Trainer:
             self._optimizer.param_groups[-1]["lr"] *= 1 - self.guidance
         self._optimizer.zero_grad(set_to_none=True)
         terms = self._terms()
-        total = torch.stack(list(terms.values())).sum()
+        total = terms.total
         total.backward()  # type: ignore[no-untyped-call]
         learned = self._learned().values()
         parallel.average_gradients(learned)
         norm = nn.utils.clip_grad_norm_(learned, self.config.clip)
         # One look at the device for all numbers; in every process the same, so that all go back or none does.
-        numbers = torch.stack([norm, total, *terms.values()]).detach()
+        numbers = torch.stack([norm, total, *terms.logged.values()]).detach()
         size, loss, *parts = parallel.mean_over_processes(numbers).tolist()
         if not (math.isfinite(loss) and math.isfinite(size)):
             self._roll_back()
             return {}
         self._optimizer.step()
         self._update_mean(state.step)
-        values = {"loss": loss, **dict(zip(terms, parts, strict=True)), "lr": self.config.lr * scale}
+        values = {"loss": loss, **dict(zip(terms.logged, parts, strict=True)), "lr": self.config.lr * scale}
         if self.adversary is not None and not self.pretraining:
             values["discriminator"] = self.adversary.learn(scale)
             if not math.isfinite(values["discriminator"]):
@@ -201,10 +201,10 @@ class Trainer:
         does not suffice for the end is told of at the beginning."""
         detail = 2 if self.config.refine else 1
         terms = self._objective.terms(self._source.batch(self.state.step, 0, detail), self.state.step, detail)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        terms.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _terms(self) -> dict[str, Tensor]:
+    def _terms(self) -> Terms:
         step, attempt, detail = self.state.step, self.state.rollbacks, self.detail
         if self.pretraining:
             lesson = lesson_of(self.config, self.avatar, self._source, self._surfaces, step, attempt)

@@ -22,9 +22,10 @@ _COLUMNS = {
     "loss": ("Loss, all terms", ""),
     "image": ("Image loss (equation 2)", ""),
     "mask": ("Mask loss (equation 3)", ""),
-    "preview_psnr": ("PSNR of the preview's views over white, one trained on and two not", "dB"),
-    "parts": ("Pre-training: parts", ""),
-    "coordinates": ("Coordinates' distance from the proxy's", ""),
+    "preview_psnr": ("PSNR of the preview's views over white, one trained on, two not where any are held out", "dB"),
+    "parts": ("Parts, off a known surface's (cross-entropy)", ""),
+    "surface": ("Coordinates, off a known surface's (mean distance)", ""),
+    "coordinates": ("Coordinates, off the proxy's", ""),
     "smooth": ("Smoothness of the textures", ""),
     "lr": ("Learning rate", ""),
 }
