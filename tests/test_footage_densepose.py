@@ -19,22 +19,47 @@ from neural_avatar.training.footage.readers.densepose import read_densepose
 from support.readers import refusal
 
 
-def test_densepose_pictures_are_read(tmp_path: Path) -> None:
+def iuv_picture(part: int, u: int, v: int) -> np.ndarray:
+    """(60, 80, 3) uint8: part, u and v of a rectangle."""
     iuv = np.zeros((60, 80, 3), np.uint8)
-    iuv[10:30, 20:50] = (7, 128, 255)
+    iuv[10:30, 20:50] = (part, u, v)
+    return iuv
+
+
+def test_densepose_pictures_are_read(tmp_path: Path) -> None:
+    iuv = iuv_picture(7, 128, 255)
     cv2.imwrite(str(tmp_path / "frame_0003_IUV.png"), iuv)
-    cv2.imwrite(str(tmp_path / "frame_0004_IUV.png"), iuv[..., ::-1])  # written by a program that swaps colours
+    cv2.imwrite(str(tmp_path / "frame_0004_IUV.png"), iuv_picture(9, 128, 255))
     for name in ("frame_0003_INDS.png", "frame_0002_INDS.png"):  # DensePose's own program leaves these beside them
         cv2.imwrite(str(tmp_path / name), iuv[..., 0])
-    ((first, surface), (second, swapped)) = read_densepose(tmp_path)
+    ((first, surface), (second, other)) = read_densepose(tmp_path)
     assert (first, second) == (3, 4) and (surface.x, surface.y) == (20, 10) and surface.labels.shape == (20, 30)
-    assert (surface.labels == 7).all() and np.allclose(surface.uv[1], 1) and np.array_equal(surface.uv, swapped.uv)
+    assert (surface.labels == 7).all() and (other.labels == 9).all() and np.allclose(surface.uv[1], 1)
     full = surface.full(80, 60)
     assert full.labels.sum() == 7 * 600 and full.uv.shape == (2, 60, 80)
     cv2.imwrite(str(tmp_path / "frame_0005_IUV.png"), np.full((60, 80, 3), 99, np.uint8))
     refusal(lambda: list(read_densepose(tmp_path)), "frame_0005_IUV.png", "IUV")
     (tmp_path / "frame_0005_IUV.png").write_bytes(b"")
     refusal(lambda: list(read_densepose(tmp_path)), "frame_0005_IUV.png", "no colour picture")
+
+
+@pytest.mark.parametrize("swapped", [False, True])  # True: written by a program that swaps colours
+def test_the_order_of_channels_is_that_of_the_whole_folder(tmp_path: Path, swapped: bool) -> None:
+    """A picture whose v never exceeds the number of parts does not tell by itself which of its channels is which."""
+
+    def write(frame: int, iuv: np.ndarray, swap: bool = swapped) -> None:
+        cv2.imwrite(str(tmp_path / f"{frame:04d}.png"), np.ascontiguousarray(iuv[..., ::-1] if swap else iuv))
+
+    write(1, np.zeros((60, 80, 3), np.uint8))  # nobody
+    assert list(read_densepose(tmp_path)) == []
+    write(2, iuv_picture(7, 128, 12))
+    refusal(lambda: list(read_densepose(tmp_path)), tmp_path.name, "either", code="densepose-corrupt")
+    write(3, iuv_picture(24, 0, 25))
+    found = {n: (set(np.unique(s.labels)), s.uv[:, 0, 0] * 255) for n, s in read_densepose(tmp_path)}
+    assert {n: parts for n, (parts, _) in found.items()} == {2: {7}, 3: {24}}
+    assert np.allclose(found[2][1], (128, 12)) and np.allclose(found[3][1], (0, 25))
+    write(4, iuv_picture(7, 128, 200), not swapped)
+    refusal(lambda: list(read_densepose(tmp_path)), "0004.png", "the other way round", code="densepose-corrupt")
 
 
 class DensePoseChartResult:

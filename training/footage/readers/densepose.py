@@ -27,6 +27,10 @@ from .people import number
 CODE = "densepose-corrupt"
 #: A few bytes of a dump must not be able to ask for all memory.
 _MOST_PIXELS = 1 << 26
+#: Numbers of parts, 0 the background.
+_PARTS = 24
+#: Part, u and v among OpenCV's channels: as DensePose itself writes them, and as a program does that swaps colours.
+_ORDERS = (slice(0, 3), slice(2, None, -1))
 _REMEDY = "write one with detectron2's apply_net.py dump, or give a folder of IUV pictures (PNG)"
 
 
@@ -72,22 +76,52 @@ def _pictures(folder: Path) -> Iterator[tuple[int, Surface]]:
     numbered = sorted((n, file) for n, file in files.items() if n is not None)
     if not numbered:
         raise BackendError(CODE, f"{folder} holds no numbered PNG pictures; {_REMEDY}.")
+    order = _order(folder, [file for _, file in numbered])
     for n, file in numbered:
-        # OpenCV keeps the order in which DensePose itself writes: part, u, v.
-        data = np.fromfile(file, np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-        if picture is None or picture.ndim != 3 or picture.shape[2] < 3 or picture.dtype != np.uint8:
-            raise BackendError(CODE, f"{file} is no colour picture of 8 bits; {_REMEDY}.")
-        iuv = picture[..., :3] if picture[..., 0].max() <= 24 else picture[..., 2::-1]
-        if iuv[..., 0].max() > 24:
+        picture = _picture(file)
+        iuv = picture[..., order]
+        if iuv[..., 0].max() > _PARTS:
             raise BackendError(
-                CODE, f"{file} is no IUV picture: none of its channels holds parts of 0 to 24; {_REMEDY}."
-            )
+                CODE, f"{file} holds part, u and v the other way round than pictures before it in that folder; write "
+                "all of them with one program.",
+            )  # fmt: skip
         rows, columns = np.nonzero(iuv[..., 0])
         if len(rows):
             box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
             uv = np.ascontiguousarray(iuv[box][..., 1:].transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
             yield n, Surface(int(columns.min()), int(rows.min()), np.ascontiguousarray(iuv[box][..., 0]), uv)
+
+
+def _order(folder: Path, files: list[Path]) -> slice:
+    """Which channels are part, u and v in all pictures of a folder.
+
+    A picture tells where one of the orders would make parts beyond 24 of its coordinates. One in which all coordinates
+    are small tells nothing, so the first that does speaks for all.
+    """
+    anybody = False
+    for file in files:
+        picture = _picture(file)
+        possible = [order for order in _ORDERS if picture[..., order][..., 0].max() <= _PARTS]
+        if len(possible) == 1:
+            return possible[0]
+        anybody = anybody or bool(picture.any())
+    if anybody:
+        raise BackendError(
+            CODE, f"In no picture of {folder} does the first or the last channel exceed {_PARTS}, so either may hold "
+            "the parts; write a dump with detectron2's apply_net.py instead.",
+        )  # fmt: skip
+    return _ORDERS[0]
+
+
+def _picture(file: Path) -> npt.NDArray[np.uint8]:
+    """(H, W, 3), channels as OpenCV reads them, one of which may be the parts'."""
+    data = np.fromfile(file, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if picture is None or picture.ndim != 3 or picture.shape[2] < 3 or picture.dtype != np.uint8:
+        raise BackendError(CODE, f"{file} is no colour picture of 8 bits; {_REMEDY}.")
+    if min(picture[..., 0].max(), picture[..., 2].max()) > _PARTS:
+        raise BackendError(CODE, f"{file} is no IUV picture: none of its channels holds parts of 0 to 24; {_REMEDY}.")
+    return np.asarray(picture[..., :3], np.uint8)
 
 
 class _Result:
