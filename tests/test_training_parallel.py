@@ -237,7 +237,7 @@ def test_what_fails_in_one_process_ends_both_with_its_sentence(root: Path, foota
     assert re.search(r"neural-avatar: .*nothing.*\(In process 2 of 2\.\)", codes[0][1])
     assert "Traceback" not in codes[0][1] + codes[1][1] and "neural-avatar:" not in codes[1][1]  # told once
 
-    codes = ends(both(root, here, (*here, "--lr", "0.002")))
+    codes = ends(both(root, here, (*here, "--lr", "0.003")))
     assert [code for code, _ in codes] == [1, 1] and "other options" in codes[0][1], codes
 
     said = torchrun(root, *here, "--batch", 3, code=1)
