@@ -72,7 +72,7 @@ class TrainConfig:
         "given", run=True,
     )  # fmt: skip
     cpu_minutes: float = _option(
-        0.0, "stop after this many minutes of this process's CPU time (fair on a busy machine)", run=True
+        0.0, "stop after this many minutes of this process's CPU time; waiting for others does not count", run=True
     )
     steps: int = _option(0, "stop after this many steps (resuming is then exact)", run=True)
     seed: int = _option(0, "seed of everything random")
