@@ -54,7 +54,9 @@ def test_an_interrupted_movie_goes_on_from_its_frames(avatar: Path, tmp_path: Pa
     again = run("render", avatar, clip, "-o", movie)
     assert "frames were drawn before" in again.stdout
     assert not frames.exists()
-    np.testing.assert_array_equal(_decoded(movie), once)
+    # x264 reads a little beyond what it is given, so that its own noise differs from run to run: pictures, not bytes.
+    apart = np.abs(_decoded(movie)[:, None] - once).mean((2, 3, 4))
+    assert apart.diagonal().max() < 1 and (apart + 10 * np.eye(len(once))).min() > 1, apart
 
 
 def _decoded(movie: Path) -> npt.NDArray[np.int64]:
