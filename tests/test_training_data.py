@@ -22,6 +22,7 @@ from neural_avatar.training.crops import Augmentation, cut_crop, vary_camera
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.pictures import Picture, load_picture
 from neural_avatar.training.surfaces import ProxySurfaces
+from neural_avatar.training.textures_init import average_textures
 
 NAMES = ("Neck", "RShoulder", "LShoulder", "MidHip", "RHip", "LHip", "RKnee", "LKnee", "Nose")
 POSE = np.array(
@@ -259,3 +260,24 @@ def test_textures_are_averaged_from_straight_colours(tmp_path: Path) -> None:
     assert len(colours) > 100
     # At the outline the crops' filter overshoots.
     assert (colours - torch.tensor([200, 120, 40]) / 255).abs().amax(1).median() < 1 / 255
+
+
+def test_texels_that_few_pixels_saw_borrow_from_their_neighbours(tmp_path: Path) -> None:
+    """Grain goes, colours stay, and much footage is believed."""
+    folder, grain = make_dataset(tmp_path / "data"), np.random.default_rng(3)
+    for path in (folder / "images").rglob("*.png"):
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        image[..., :3] = 128 + grain.integers(-60, 61, (*image.shape[:2], 1))
+        cv2.imwrite(str(path), image)
+    data = read_dataset(folder)
+    avatar = initialise.new_avatar(TrainConfig(method="static", size=64), [data])
+    shots = initialise.frame_views(avatar, [data], [data.training_views()])
+
+    def averaged(times: int, black: bool) -> torch.Tensor:
+        many = shots * times
+        found = average_textures(ProxySurfaces(avatar, many), many, 16, black)
+        return found.textures.permute(0, 2, 3, 1)[found.seen]
+
+    ours, plain = averaged(1, False), averaged(1, True)
+    assert ours.std() < 0.9 * plain.std() and abs(float(ours.mean() - plain.mean())) < 0.01
+    assert (averaged(30, False) - plain).abs().mean() < 0.3 * (ours - plain).abs().mean()

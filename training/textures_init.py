@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from ..neural_backend.interface.proxy import PART_COUNT
 from .batches import Shot, enlarged
@@ -17,6 +18,11 @@ from .surfaces import Surfaces
 
 #: Footage that tight crops shrink to less than this, on average, is averaged at twice the network's size.
 FINER = 0.75
+#: So many pixels of its neighbourhood's colour count in each texel's mean. The median texel has three to four pixels of
+#: its own, and what they are off by, for a misplaced joint or a camera that sees colours differently, would be grain.
+BORROWED = 8.0
+#: Weights of a texel's neighbours, along each axis.
+_NEIGHBOURS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,9 @@ def average_textures(
 
     Each opaque pixel is spread bilinearly over the four texels around its coordinates, which is what sampling reads
     from. Where the footage is finer than the network's pictures, pixels are taken from crops of twice that size.
-    black: leave unseen texels black, as the paper does; else they take the nearest seen texel's colour, so that no
-    black creeps in where the network moves coordinates a little.
+    black: plain means, and unseen texels left black, as in the paper; else texels that few pixels saw borrow from their
+    neighbours (BORROWED), and unseen ones take the nearest seen one's colour, so that no black creeps in where the
+    network moves coordinates a little.
     """
     total: Tensor | None = None
     for first in range(0, len(shots), batch):
@@ -73,11 +80,25 @@ def average_textures(
         if progress:
             progress(min(first + batch, len(shots)), len(shots))
     assert total is not None, "there are no shots"
-    weight = total[:, 3:]
-    mean = (total[:, :3] / weight.clamp_min(1e-6)).view(PART_COUNT, size, size, 3)
-    seen = (weight > 1e-3).view(PART_COUNT, size, size)
-    whole = mean * seen[..., None] if black else _filled(mean, seen)
+    total = total.view(PART_COUNT, size, size, 4)
+    seen = total[..., 3] > 1e-3
+    whole = _mean(total) * seen[..., None] if black else _filled(_mean(total + BORROWED * _around(total)), seen)
     return AveragedTextures(whole.permute(0, 3, 1, 2).contiguous(), seen)
+
+
+def _mean(total: Tensor) -> Tensor:
+    """Colours (24, S, S, 3) of sums (24, S, S, 4) whose last channel is their weight."""
+    return total[..., :3] / total[..., 3:].clamp_min(1e-6)
+
+
+def _around(total: Tensor) -> Tensor:
+    """One pixel (24, S, S, 4) of the mean colour of each texel and its neighbours; of none where nothing is near."""
+    near, kernel = total.permute(0, 3, 1, 2), total.new_tensor(_NEIGHBOURS)
+    reach = len(kernel) // 2
+    for view in ((1, 1, -1, 1), (1, 1, 1, -1)):
+        each = kernel.view(view).expand(4, *(-1,) * 3)
+        near = functional.conv2d(near, each, padding=(reach, 0) if view[2] < 0 else (0, reach), groups=4)
+    return torch.cat([_mean(near.permute(0, 2, 3, 1)), (near[:, 3:] > 1e-6).permute(0, 2, 3, 1).float()], -1)
 
 
 def _splat(total: Tensor, part: Tensor, place: Tensor, colour: Tensor, size: int) -> None:
