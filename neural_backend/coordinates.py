@@ -78,7 +78,7 @@ class Coordinates:
         left, top = left.long(), top.long()
         rows, columns = torch.stack([top, top, top + 1, top + 1]), torch.stack([left, left + 1, left, left + 1])
         corners = self.at(body, part, rows[:, None], columns[:, None])
-        nearest = weights.argmax(0).expand(part.shape)[None, :, :, None].expand(1, *corners.shape[1:])
+        nearest = ((fx > 0.5) + 2 * (fy > 0.5).long())[None, None, :, None].expand(1, *corners.shape[1:])
         beside = (corners - corners.gather(0, nearest)).detach().abs().amax(-1) < _SAME_CHART
         shares = weights[:, None] * beside
         return (corners * (shares / shares.sum(0))[..., None]).sum(0)

@@ -103,12 +103,12 @@ def _drawn(logits: Tensor, coordinates: Coordinates, detail: int) -> Surface:
     weights, mask = torch.softmax(logits[:, :-1], 1), mask_logits(logits)
     if detail > 1:  # as Avatar.shade enlarges them
         weights, mask = (functional.interpolate(x, scale_factor=detail, mode="bilinear") for x in (weights, mask))
-    part = torch.where(mask[:, 0] > 0, weights.argmax(1) + 1, 0)
-    body, row, column = torch.nonzero(part > 0, as_tuple=True)
-    own = part[body, row, column][None] - 1
-    found = coordinates.between(body, own, (column + 0.5) / detail, (row + 0.5) / detail)[0]
+    body, row, column = torch.nonzero(mask[:, 0] > 0, as_tuple=True)
+    own = weights[body, :, row, column].argmax(1)
+    found = coordinates.between(body, own[None], (column + 0.5) / detail, (row + 0.5) / detail)[0]
+    part = torch.zeros_like(mask[:, 0], dtype=torch.long)
     places = found.new_zeros(*part.shape, 2)
-    places[body, row, column] = found
+    part[body, row, column], places[body, row, column] = own + 1, found
     return Surface(part, places.permute(0, 3, 1, 2))
 
 
