@@ -20,6 +20,11 @@ def carries_avatar(obj: Any) -> bool:
     return obj.type == "ARMATURE" and bool(obj.original.neural_avatar.avatar_path)
 
 
+def anybody(scene: Any) -> bool:
+    """Whether some object of the scene itself carries an avatar."""
+    return any(carries_avatar(obj) for obj in scene.objects)
+
+
 def absolute_path(obj: Any) -> str:
     """The avatar file of an armature; ``//`` means the folder of the blend file that the armature comes from."""
     original = obj.original

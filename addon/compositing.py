@@ -242,7 +242,7 @@ class NEURAL_AVATAR_PT_compositing(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return any(avatars.carries_avatar(obj) for obj in context.scene.objects)
+        return avatars.anybody(context.scene)
 
     def draw(self, context: Any) -> None:
         draw_setup(self.layout, context.scene)

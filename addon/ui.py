@@ -133,7 +133,7 @@ class NEURAL_AVATAR_PT_render(bpy.types.Panel):
             return True
         # Views and a set's compositor show avatars beside any engine, and go by these settings.
         scene = context.scene
-        return _joins(scene) or any(avatars.carries_avatar(obj) for obj in scene.objects)
+        return _joins(scene) or avatars.anybody(scene)
 
     def draw(self, context: Any) -> None:
         layout, scene = self.layout, context.scene
@@ -150,20 +150,25 @@ class NEURAL_AVATAR_PT_render(bpy.types.Panel):
         draw_session(layout)
 
 
-class NEURAL_AVATAR_PT_motion_blur(bpy.types.Panel):
-    # Blender has such a panel for each of its own engines, and none for others.
-    bl_label = "Motion Blur"
-    bl_space_type = "PROPERTIES"
-    bl_region_type = "WINDOW"
+class _EnginePanel:
+    """What the engine Neural Avatar alone has."""
+
+    bl_space_type: Any = "PROPERTIES"
+    bl_region_type: Any = "WINDOW"
     bl_context = "render"
     bl_parent_id = "NEURAL_AVATAR_PT_render"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
+    bl_options: Any = {"DEFAULT_CLOSED"}  # noqa: RUF012
 
     layout: Any
 
     @classmethod
     def poll(cls, context: Any) -> bool:
         return bool(context.engine == NeuralAvatarEngine.bl_idname)
+
+
+class NEURAL_AVATAR_PT_motion_blur(_EnginePanel, bpy.types.Panel):
+    # Blender has such a panel for each of its own engines, and none for others.
+    bl_label = "Motion Blur"
 
     def draw_header(self, context: Any) -> None:
         self.layout.prop(render_settings.displayed_as(context.scene).render, "use_motion_blur", text="")
@@ -178,19 +183,8 @@ class NEURAL_AVATAR_PT_motion_blur(bpy.types.Panel):
         layout.prop(render_settings.settings(scene), "samples", text="Samples")
 
 
-class NEURAL_AVATAR_PT_plate(bpy.types.Panel):
+class NEURAL_AVATAR_PT_plate(_EnginePanel, bpy.types.Panel):
     bl_label = "Plate and Passes"
-    bl_space_type = "PROPERTIES"
-    bl_region_type = "WINDOW"
-    bl_context = "render"
-    bl_parent_id = "NEURAL_AVATAR_PT_render"
-    bl_options = {"DEFAULT_CLOSED"}  # noqa: RUF012
-
-    layout: Any
-
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        return bool(context.engine == NeuralAvatarEngine.bl_idname)
 
     def draw(self, context: Any) -> None:
         layout, scene = self.layout, context.scene

@@ -52,9 +52,9 @@ def one(path: Path, size: int, repeat: int) -> dict[str, float]:
     def draw() -> Any:
         return renderer.render(request)
 
-    computed, began = time.process_time(), repeat + 2  # with the two that warm it up
+    computed, frames = time.process_time(), repeat + 2  # with the two that warm it up
     clock = frame.median_seconds(draw, repeat, renderer.device)
-    return {"clock": clock, "cpu": (time.process_time() - computed) / began}
+    return {"clock": clock, "cpu": (time.process_time() - computed) / frames}
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from .interface.proxy import PART_COUNT, RESIDUAL_REACH
 
 #: Neighbours whose coordinates differ by more than this lie on different charts: hands, feet and hair hold several on
-#: one part, and where a part ends it has none. On one chart no pixel of a picture worth drawing is that wide.
+#: one part, and where a part ends it has none. A limb of less than five pixels' width has such neighbours on one chart;
+#: there the nearest pixel's coordinates do.
 _SAME_CHART = 0.2
 
 

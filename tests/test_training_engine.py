@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import csv
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,6 @@ from neural_avatar.training.initialise import frame_views, new_avatar
 from neural_avatar.training.losses import FallbackImageLoss
 from neural_avatar.training.objective import SURFACE_COORDINATES
 from neural_avatar.training.prefetch import Prefetch, workers_for
-from neural_avatar.training.reporting import Log, Reporter
-from neural_avatar.training.schedule import learning_rate
 from neural_avatar.training.surfaces import ProxySurfaces, undisputed
 from neural_avatar.training.trainer import RunState, Trainer
 
@@ -174,16 +171,6 @@ def test_channels_last_trains_to_the_same_and_resumes_bit_for_bit(
         assert torch.equal(tensor, second.export_weights()[name]), name
 
 
-def test_what_a_rollback_undoes_leaves_the_log(tmp_path: Path) -> None:
-    with closing(Log(tmp_path / "log.csv", 0, Reporter(False))) as log:
-        for step in (20, 40, 60):
-            log.add(step, step / 10, {"loss": 1.0}, None)
-        log.go_back(20)
-        log.add(40, 9.0, {"loss": 0.5}, None)
-    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
-    assert [(row["step"], row["seconds"]) for row in rows] == [("20", "2.0"), ("40", "9.0")]
-
-
 def test_a_run_that_goes_on_is_no_longer_finished(footage: Path, tmp_path: Path) -> None:
     data = read_dataset(footage)
     avatar = new_avatar(CONFIG, [data]).train()
@@ -216,37 +203,6 @@ def test_a_rehearsal_teaches_nothing(footage: Path, tmp_path: Path) -> None:
                 assert sizes == [(128, 64)] and trainer.state.step == 0  # as large as pictures ever get
             found.append([trainer.step() for _ in range(2)])
     assert found[0] == found[1]
-
-
-def test_rollbacks_are_forgiven_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "STEADY", 10)
-    state = RunState(step=50)
-
-    def after(state: RunState, steps: int) -> RunState:
-        for _ in range(steps):
-            state = state.stepped()
-        return state
-
-    state = after(state, 5).rolled_back(RunState(step=50)).rolled_back(RunState(step=50))
-    assert (state.step, state.rollbacks, state.standing, state.rate_scale) == (50, 2, 2, 0.25)
-    state = after(state, 14)  # to the step that failed and nine on
-    assert (state.standing, state.rate_scale) == (2, 0.25)
-    state = after(state, 1)
-    assert (state.step, state.standing, state.rate_scale) == (65, 1, 0.5)
-    assert (after(state, 9).rate_scale, after(state, 10).rate_scale, after(state, 99).rate_scale) == (0.5, 1, 1)
-    state = after(state, 2).rolled_back(RunState(step=50))  # to where nothing was forgiven yet: that is not undone
-    assert (state.step, state.rollbacks, state.standing, state.rate_scale) == (50, 3, 2, 0.25)
-    assert RunState(**asdict(state)) == state
-
-    # One that gets no further is never forgiven, however many good steps there are on the way to its fault.
-    farthest = after(state, 40).rolled_back(RunState(step=50))
-    state = farthest
-    for _ in range(4):
-        state = after(state, 40).rolled_back(RunState(step=50))
-    assert state.step == 50 and state.standing == farthest.standing + 4
-    # What older checkpoints tell, which know nothing of it, is not held against a run for ever.
-    old = RunState(step=9000, rate_scale=0.5, rollbacks=1)
-    assert old.standing == 1 and after(old, 1).rate_scale == 1
 
 
 @pytest.mark.parametrize("residual", [True, False])
@@ -299,67 +255,6 @@ def test_textures_learn_as_guidance_lets_go(footage: Path) -> None:
         moved = float((avatar.textures - textures).detach().abs().max())
         # Adam moves nothing farther in its second step than its rate.
         assert 0.5 * rate < moved < 1.01 * rate
-
-
-class Faulty(FallbackImageLoss):
-    """Is no number at the steps that ``fails`` tells."""
-
-    fails: Callable[[], bool] = staticmethod(lambda: False)
-
-    def forward(self, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        return super().forward(image, truth) * (float("nan") if self.fails() else 1.0)
-
-
-def test_faults_far_apart_neither_slow_nor_end_a_run(
-    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "STEADY", 4)
-    monkeypatch.setattr(engine, "MAX_ROLLBACKS", 2)
-    data, config = read_dataset(footage), replace(CONFIG, steps=100, batch=1)
-
-    def trainer(folder: Path, faults: Sequence[int]) -> tuple[Trainer, BatchSource]:
-        """At each of the faults' steps the loss is once no number."""
-        avatar = new_avatar(config, [data]).train()
-        shots = frame_views(avatar, [data], [data.training_views(config.cameras)[:4]])
-        source, loss = BatchSource(shots, 1, 0, Augmentation(), CPU), Faulty()
-        folder.mkdir(exist_ok=True)
-        made = Trainer(config, avatar, source, loss, folder, source.fingerprint())
-        loss.fails = lambda: made.state.rollbacks < len(faults) and made.state.step == faults[made.state.rollbacks]
-        return made, source
-
-    def go(trainer: Trainer, until: int) -> None:
-        while trainer.state.step < until:
-            if trainer.step() and trainer.state.step % 5 == 0:
-                trainer.save()
-
-    faults, end = (7, 12, 18), 23
-    straight, source = trainer(tmp_path / "straight", faults)
-    with closing(source):
-        straight.save()
-        go(straight, 13)
-        assert (straight.state.rollbacks, straight.state.rate_scale) == (2, 0.5)
-        go(straight, end)
-        assert (straight.state.rollbacks, straight.state.standing) == (3, 0)
-        assert straight.step()["lr"] == pytest.approx(learning_rate(end, end / config.steps) * config.lr)
-    first, source = trainer(tmp_path / "parts", faults)
-    with closing(source):
-        first.save()
-        go(first, 10)
-    found = read_checkpoint(tmp_path / "parts")
-    assert found is not None and first.state.standing == 1  # it stops between a rollback and its forgiveness
-    second, source = trainer(tmp_path / "parts", faults)
-    with closing(source):
-        second.restore(found)
-        go(second, end)
-        second.step()
-    assert replace(second.state, elapsed=0) == replace(straight.state, elapsed=0)
-    for name, tensor in straight.export_weights().items():
-        assert torch.equal(tensor, second.export_weights()[name]), name
-
-    close, source = trainer(tmp_path / "close", (7, 8, 9))
-    with closing(source), pytest.raises(BackendError, match="try a lower --lr"):
-        close.save()
-        go(close, end)
 
 
 @pytest.mark.parametrize("where", ["GPU", "CPU"])

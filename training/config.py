@@ -104,8 +104,9 @@ class TrainConfig:
     )  # fmt: skip
     unseen: str = _option(
         "auto",
-        "texels that no picture shows begin as the nearest seen one's colour (nearest), as black (black), or auto: "
-        "black for method textured, as in the paper, else nearest",
+        "texels that no picture shows begin as the nearest seen one's colour, and those that few pixels show borrow "
+        "from their neighbours (nearest); or they begin black and all others as plain means, as in the paper (black); "
+        "auto: black for method textured, else nearest",
         choices=("auto", "nearest", "black"),
     )
     init_from: str = _option(

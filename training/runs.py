@@ -168,16 +168,15 @@ def _prepare(
 def _check_held_out(config: TrainConfig, datasets: Sequence[Dataset], reporter: Reporter) -> None:
     """Say what will not be known of the avatar; raises BackendError 'dataset-heldout' where that is everything."""
     lacking = [(dataset.path, lacks) for dataset in datasets if (lacks := dataset.not_held_out(config.cameras))]
+    told = [f"{path} holds out {' and '.join(lacks)}" for path, lacks in lacking]
     if not config.unjudged and len(lacking) == len(datasets) and all(len(lacks) == 2 for _, lacks in lacking):
         raise BackendError(
             "dataset-heldout",
-            f"{lacking[0][0]} holds out neither a camera (heldout_cameras in cameras.json) nor rows (split in "
-            "joints.npz; `footage --holdout` makes them): nothing could tell how the avatar looks beyond its footage; "
-            "hold some out, or give --unjudged to train on all of it.",
+            f"{told[0]}: nothing could tell how the avatar looks beyond its footage; hold some out, or give --unjudged "
+            "to train on all of it.",
         )
-    for path, lacks in lacking:
-        what = " and ".join(lacks)
-        reporter.say(f"{path} holds out {what}: figures will not tell how the avatar looks beyond its footage.")
+    for sentence in told:
+        reporter.say(f"{sentence}: figures will not tell how the avatar looks beyond its footage.")
 
 
 def _make_folder(folder: Path, restart: bool) -> None:

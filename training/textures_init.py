@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Textures as the mean of all pixels that are assigned to each texel (paper section 3, Initialization)."""
+"""Textures as the mean of all pixels that are assigned to each texel (paper section 3, Initialization), smoothed where
+they are few unless the paper's own way is asked for."""
 
 from __future__ import annotations
 
