@@ -144,6 +144,19 @@ def test_zip_holds_the_add_on_and_nothing_of_the_workshop(extension_zip: Path) -
     assert [name for name in names if name.startswith("assets/") and name.endswith(".avatar")], "no bundled avatar"
 
 
+def test_archive_that_was_unpacked_ships_no_film_that_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)  # somebody's own repository around it
+    unpacked = extension.export(tmp_path / "neural-avatar-main")
+    for name in ("phone.mp4", "ada.avatar", "ada/joints.npz", "ada.avatar.train/log.csv", "notes.txt"):
+        (unpacked / name).parent.mkdir(exist_ok=True)
+        (unpacked / name).write_bytes(b"mine")
+    tracked = {p for p in extension.source_files(tracked_only=True) if not p.parts[0].startswith(".")}
+    monkeypatch.setattr(extension, "ROOT", unpacked)
+    assert set(extension.source_files(tracked_only=True)) == tracked
+
+
 def test_wheel_holds_backend_and_training_but_no_tests(tmp_path: Path) -> None:
     """What pip installs, and that the console command starts from it."""
     source = extension.export(tmp_path / "a checkout of any name", tracked_only=False)

@@ -10,27 +10,33 @@ from pathlib import Path
 
 from .environments import ROOT, SetupError
 
-#: Folders at the root that never hold source, for checkouts without git.
-_NOT_SOURCE = {"build", "out", "__pycache__"}
+#: Folders of the project, for where no git tells what belongs to it.
+FOLDERS = ("addon", "assets", "benchmarks", "demo", "docs", "neural_backend", "tests", "tooling", "training")
+_ROOT_KINDS = {".py", ".md", ".toml"}
 
 
 def source_files(tracked_only: bool) -> list[Path]:
     """Files of the project relative to its root: those git tracks, and with tracked_only=False the new ones as well.
 
-    Without git (a downloaded archive) all files that are not hidden, cached or made by the tools.
+    Without git (a downloaded archive, unpacked by itself or within another repository) all files in the project's own
+    folders, and of its own kinds at the root: whoever trains there has films and avatars beside them.
     """
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached"]
     if not tracked_only:
         command += ["--others", "--exclude-standard"]
     try:
-        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode()
-        names = [Path(name) for name in listed.split("\0") if name]
+        own = (ROOT / ".git").exists()
+        listed = subprocess.run(command, capture_output=True, check=True).stdout.decode() if own else ""
     except (OSError, subprocess.CalledProcessError):
-        names = [p.relative_to(ROOT) for p in ROOT.rglob("*") if p.is_file()]
-        names = [
-            p for p in names if p.parts[0] not in _NOT_SOURCE and "__pycache__" not in p.parts and p.name[0] != "."
-        ]
+        listed = ""
+    names = [Path(name) for name in listed.split("\0") if name] or _unpacked()
     return sorted({name for name in names if (ROOT / name).is_file()})
+
+
+def _unpacked() -> list[Path]:
+    found = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if "__pycache__" not in p.parts]
+    found += [p for p in ROOT.iterdir() if p.suffix in _ROOT_KINDS or p.name == "LICENSE"]
+    return [p.relative_to(ROOT) for p in found if p.name[0] != "."]
 
 
 def export(folder: Path, tracked_only: bool = True) -> Path:
