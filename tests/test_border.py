@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from neural_avatar.neural_backend.interface.client import BackendSession
-from neural_avatar.neural_backend.interface.frames import MAX_BUFFERS
+from neural_avatar.neural_backend.interface.frames import MAX_BUFFERS, FrameBuffer, FramePool
 from neural_avatar.neural_backend.interface.messages import PROTOCOL, BackendError
 from support.border import LIMIT, ask, begun, code_of, until
 
@@ -62,6 +63,64 @@ def test_memory_is_used_again_and_follows_the_resolution(session: BackendSession
             LIMIT
         ) as frame:
             assert frame.planes["uv"].shape == (height, width, 3) and (frame.planes["uv"] == 11).all()
+
+
+def test_frames_that_grow_take_few_buffers(frames_folder: Path) -> None:
+    """A person who walks towards the camera."""
+    said: list[dict[str, object]] = []
+    pool = FramePool(said.append)
+    for size in range(2 << 20, 12 << 20, 100_000):
+        number = pool.take("final", size)
+        assert size <= pool.buffer(number).capacity <= 2 * size
+        pool.give_back(number)
+    made = [message["capacity"] for message in said if message["type"] == "map"]
+    assert len(made) <= 6 and len(made) == 1 + sum(message["type"] == "unmap" for message in said)
+    pool.close()
+
+
+def test_a_frame_for_which_there_is_just_room_has_just_that(
+    frames_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, capacity: int) -> FrameBuffer:
+        if capacity > 5_000_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return genuine(path, capacity)
+
+    genuine = FrameBuffer.create
+    monkeypatch.setattr(FrameBuffer, "create", staticmethod(full))
+    pool = FramePool(lambda message: None)
+    assert pool.buffer(pool.take("final", 5_000_000)).capacity == 5_000_000
+    assert code_of(lambda: pool.take("final", 5_000_001)) == "no-space"
+    pool.close()
+
+
+def test_a_name_that_stays_with_its_mapping_goes_after_it(frames_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows no file can be removed while either side has it mapped."""
+    mapped: set[Path] = set()
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path in mapped:
+            raise PermissionError(errno.EACCES, "in use", str(path))
+        genuine(path, missing_ok)
+
+    genuine = Path.unlink
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr("neural_avatar.neural_backend.interface.frames.NAMES_STAY", True)
+    pool = FramePool(lambda message: None)
+
+    def frames() -> set[Path]:
+        return set(frames_folder.glob("*/frame-*"))
+
+    first = pool.take("final", 2 << 20)
+    mapped |= frames()
+    pool.give_back(first)
+    pool.give_back(pool.take("final", 40 << 20))
+    assert len(frames()) == 2, "the backend may still have it mapped"
+    mapped.clear()
+    pool.give_back(pool.take("final", 40 << 20))
+    assert frames() == {pool.buffer(2).path}
+    pool.close()
+    assert list(frames_folder.iterdir()) == []
 
 
 def test_only_the_planes_asked_for_are_sent(session: BackendSession, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ backend owns it until its reply, then the reader owns it until it releases it. T
 pixels, so a reader can tell which frame it has.
 
 On Linux and macOS a file's name is removed as soon as both sides have mapped it, so a crash of either leaves nothing
-behind.
+behind. On Windows the client removes it when neither side has it mapped any more.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ Planes = dict[str, npt.NDArray[np.float32]]
 MAX_FRAME_BYTES = 4 << 30
 #: Most buffers for one client. Two do in practice: one being read, one being drawn.
 MAX_BUFFERS = 8
+#: Does a file keep its name for as long as either side has it mapped?
+NAMES_STAY = sys.platform == "win32"
+#: Bytes of the smallest buffer; each larger size is half as large again.
+_LEAST = 1 << 20
 
 _TAG = struct.Struct("<8sQII")
 _MAGIC = b"NAvFrame"
@@ -98,7 +102,7 @@ class FrameBuffer:
             buffer = FrameBuffer(descriptor, path, capacity)
         finally:
             os.close(descriptor)
-        if sys.platform != "win32":
+        if not NAMES_STAY:
             remove_file(path)
         return buffer
 
@@ -131,6 +135,18 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _with_room(path: Path, size: int) -> FrameBuffer:
+    """A buffer in which a somewhat larger frame has room too, so that a body which comes nearer does not need a new one
+    with each frame; one of just ``size`` bytes where there is no more room. Raises OSError.
+    """
+    capacity = _LEAST
+    while capacity < size:
+        capacity += capacity // 2
+    with contextlib.suppress(OSError):
+        return FrameBuffer.create(path, min(capacity, MAX_FRAME_BYTES))
+    return FrameBuffer.create(path, size)
+
+
 class FramePool:
     """The client's side: buffers of each client id, used again and again, replaced when a frame needs more room.
 
@@ -144,10 +160,13 @@ class FramePool:
         self._busy: set[int] = set()
         #: Busy buffers whose client will not come back for them.
         self._doomed: set[int] = set()
+        #: Files of forgotten buffers, where their names stay.
+        self._names: set[Path] = set()
         self._next = 1
 
     def take(self, client: str, size: int) -> int:
         """A free buffer of a client with room for ``size`` bytes. Raises BackendError 'frames-held' or 'no-space'."""
+        self._remove_names()
         mine = [n for n, (owner, _) in self._buffers.items() if owner == client]
         free = [n for n in mine if n not in self._busy]
         for number in free:
@@ -164,7 +183,7 @@ class FramePool:
 
     def fits(self, number: int, size: int) -> bool:
         """Is there room for the frame, and not so much more that memory is wasted?"""
-        return size <= self._buffers[number][1].capacity <= max(8 * size, 1 << 20)
+        return size <= self._buffers[number][1].capacity <= max(8 * size, _LEAST)
 
     def buffer(self, number: int) -> FrameBuffer:
         return self._buffers[number][1]
@@ -179,8 +198,12 @@ class FramePool:
         """Forget a buffer; its memory goes when the last array on it goes."""
         self._busy.discard(number)
         self._doomed.discard(number)
-        if self._buffers.pop(number, None) is not None:
-            # The file's name is the backend's to remove: it may not have come to map it yet.
+        _, buffer = self._buffers.pop(number, ("", None))
+        if buffer is not None:
+            # The backend, which may not have come to map the file yet, removes its name then; where it cannot, the
+            # name is removed later, as soon as both sides have let go of it.
+            if NAMES_STAY:
+                self._names.add(buffer.path)
             self._announce({"type": "unmap", "buffer": number})
 
     def drop(self, client: str) -> None:
@@ -196,9 +219,15 @@ class FramePool:
         self._buffers.clear()
         self._busy.clear()
         self._doomed.clear()
+        self._names.clear()
         for folder in self._folders.values():
             folder.close()
         self._folders.clear()
+
+    def _remove_names(self) -> None:
+        for path in self._names:
+            remove_file(path)
+        self._names = {path for path in self._names if path.exists()}
 
     def _create(self, client: str, size: int) -> int:
         reasons = []
@@ -209,12 +238,12 @@ class FramePool:
                     folder = self._folders[base] = FrameFolder(base)
                     self._announce({"type": "folder", "path": str(folder.path)})
                 number, self._next = self._next, self._next + 1
-                buffer = FrameBuffer.create(folder.path / f"frame-{number}", size)
+                buffer = _with_room(folder.path / f"frame-{number}", size)
             except OSError as error:
                 reasons.append(f"{base}: {error.strerror or errno.errorcode.get(error.errno or 0, error)}")
                 continue
             self._buffers[number] = (client, buffer)
-            self._announce({"type": "map", "buffer": number, "path": str(buffer.path), "capacity": size})
+            self._announce({"type": "map", "buffer": number, "path": str(buffer.path), "capacity": buffer.capacity})
             return number
         raise BackendError(
             "no-space",
