@@ -9,24 +9,29 @@ import bpy
 import numpy as np
 import numpy.typing as npt
 
-from . import plate, session
+from . import plate, plate_frames, session
 from .camera import Region, picture_size
 
 Picture = npt.NDArray[np.float32]
 
 
-def render(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: Region) -> Picture | None:
+def render(
+    depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: Region
+) -> tuple[Picture | None, list[Any]]:
     """The backdrop (height, width, 4) of a region, scene-linear, premultiplied, rows from the bottom up; None for a
-    transparent one. It may be drawn into, and is the next frame's too."""
+    transparent one. It may be drawn into, and is the next frame's too. Beside it the images and clips that should be in
+    it and cannot be read."""
     scene: Any = depsgraph.scene_eval
     color = film_color(scene)
-    drawn = (
-        plate.draw(picture, scene, picture_size(scene.render), region, f"plate {place}")
-        for place, picture in enumerate(plate.background_pictures(override or scene.camera))
-    )
-    fronts = [front for front in drawn if front is not None]
+    fronts, unread = [], []
+    for place, picture in enumerate(plate.background_pictures(override or scene.camera)):
+        front = plate.draw(picture, scene, picture_size(scene.render), region, f"plate {place}")
+        if front is not None:
+            fronts.append(front)
+        elif (source := plate_frames.chosen(picture, scene)) is not None:
+            unread.append(source)
     if color is None and not fronts:
-        return None
+        return None, unread
     out = session.room("backdrop", (region.height, region.width, 4))
     # A row, and then that row many times, is many times as fast as pixel by pixel.
     out[0] = (0.0, 0.0, 0.0, 0.0) if color is None else (*color, 1.0)
@@ -37,7 +42,7 @@ def render(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, re
         else:
             out *= np.repeat(1 - front[..., 3], 4, axis=1).reshape(out.shape)
             out += front
-    return out
+    return out, unread
 
 
 def film_color(scene: Any) -> tuple[float, float, float] | None:

@@ -66,7 +66,7 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
                 "WARNING",
                 "No visible armature carries an avatar: choose an avatar file in an armature's data properties.",
             )
-        passes.write(engine, layer.name, size, backdrop=backdrop.render(depsgraph, engine.camera_override, region))
+        passes.write(engine, layer.name, size, backdrop=_behind(engine, depsgraph, region))
         return
     if box.width * box.height >= passes.WHOLE_FROM * size[0] * size[1]:
         box = Region(0, 0, *size)
@@ -82,7 +82,7 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
     first = request((view, people), wanted)
     asked = ask(first)
     # The backend draws the people while the backdrop is drawn here.
-    behind = backdrop.render(depsgraph, engine.camera_override, region)
+    behind = _behind(engine, depsgraph, region)
     if matte.passes_of(layer):
         matte.write_metadata(engine, layer.name, (p.name for p in people))
     with collect(engine, first, asked) as frame:
@@ -99,6 +99,20 @@ def _render(engine: Any, depsgraph: Any, region: Region) -> None:
             with collect(engine, more, ask(more)) as frame:
                 mean.add(frame.planes)
     passes.write(engine, layer.name, size, box, mean.result(), behind)
+
+
+def _behind(engine: Any, depsgraph: Any, region: Region) -> backdrop.Picture | None:
+    """The backdrop. A plate that cannot be read is no reason to give the frame up: in a set it may be for reference."""
+    picture, unread = backdrop.render(depsgraph, engine.camera_override, region)
+    for source in unread:
+        tell(
+            engine,
+            "WARNING",
+            f"Plate '{source.name}' cannot be read at frame {depsgraph.scene_eval.frame_current} and is missing in "
+            "the pass Composite: look whether its file is there.",
+            source.filepath,
+        )
+    return picture
 
 
 def _shots(engine: Any, depsgraph: Any, region: Region) -> list[Shot]:

@@ -19,24 +19,28 @@ _PROBE = ".Neural Avatar "
 _CLIP = "neural_avatar_clip"
 
 
+def chosen(picture: Any, scene: Any) -> Any:
+    """The image or clip that is chosen for a background picture; None for none."""
+    if picture.source != "MOVIE_CLIP":
+        return picture.image
+    return scene.active_clip if picture.use_camera_clip else picture.clip
+
+
 def image_of(picture: Any, scene: Any, key: str) -> Any:
     """The image behind a background picture, showing the scene's frame; None where there is none.
 
     key: names the plate among those of its camera.
     """
-    frame = scene.frame_current
+    frame, source = scene.frame_current, chosen(picture, scene)
+    if source is None:
+        return None
     if picture.source == "MOVIE_CLIP":
-        clip = scene.active_clip if picture.use_camera_clip else picture.clip
-        if clip is None:
-            return None
-        image = _image_of_clip(clip.original)
+        image = _image_of_clip(source.original)
         if image is None:
             return None
-        number = frame - clip.frame_start + 1 + clip.frame_offset
+        number = frame - source.frame_start + 1 + source.frame_offset
     else:
-        if picture.image is None:
-            return None
-        image, number = picture.image.original, _frame_of(picture.image_user, frame)
+        image, number = source.original, _frame_of(picture.image_user, frame)
     if image.source in {"MOVIE", "SEQUENCE"}:
         _look_at(image, number, _PROBE + key)
     return image

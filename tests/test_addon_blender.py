@@ -275,6 +275,15 @@ def test_plates(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     composite("still_border", plain_plate(tall, {})[0:90, 40:120])
     composite("gone", np.zeros((120, 160, 4)))
     composite("clip_gone", np.zeros((120, 160, 4)))
+    for i, behind in ((1, "moving_0001"), (2, ""), (3, "moving_0003")):
+        pixels = linear_pixels(pictures / f"{behind}.png") if behind else np.zeros((1, 1, 4))
+        composite(f"gap_{i}", plain_plate(pixels, {}))
+    # What cannot be read is told, once for each frame; no more than that.
+    lacking = {"gap_2": "gap_0001.png", "clip_gone": "moving_0001.png", "gone": "still.png"}
+    assert told["warnings"].keys() == lacking.keys()
+    for name, image in lacking.items():
+        ((level, sentence),) = told["warnings"][name]
+        assert level == "WARNING" and f"'{image}'" in sentence and "frame 2 " in sentence, (name, sentence)
     assert told["images"] and told["number"] >= 2 and told["ours"] == 2
     assert told["saved"] == told["left"] == []
     assert told["counts"] == {

@@ -12,7 +12,7 @@ import harness
 
 avatar, pictures, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 harness.enable()
-from neural_avatar.addon import plate, session  # noqa: E402
+from neural_avatar.addon import final, plate, session  # noqa: E402
 
 scene = harness.new_scene()
 harness.add_person(avatar)
@@ -22,6 +22,19 @@ scene.world.node_tree.nodes["Background"].inputs["Color"].default_value = (0.05,
 camera = scene.camera.data
 camera.show_background_images = True
 background = camera.background_images.new()
+camera.background_images.new()  # one for which nothing has been chosen
+
+told = []
+genuine_tell = final.tell
+
+
+def tell(engine, level, message, details=""):
+    told.append([level, message])
+    genuine_tell(engine, level, message, details)
+
+
+final.tell = tell
+warnings = {}
 
 conversions = 0
 genuine = plate.to_scene_linear
@@ -43,8 +56,11 @@ def load(name: str, source: str = "FILE") -> None:
 
 
 def picture(name: str) -> None:
+    told.clear()
     error = harness.render(scene, out / f"{name}.exr")
     assert not error, error
+    if told:
+        warnings[name] = list(told)
 
 
 for case in json.loads(sys.argv[4]):
@@ -65,6 +81,15 @@ for kind, name, source in (("sequence", "moving_0001.png", "SEQUENCE"), ("movie"
     for frame in (1, 3, 2):
         scene.frame_set(frame)
         picture(f"{kind}_{frame}")
+# A picture of the row is lacking.
+for number in (1, 3):
+    shutil.copy(pictures / f"moving_{number:04d}.png", out / f"gap_{number:04d}.png")
+background.image = bpy.data.images.load(str(out / "gap_0001.png"))
+background.image.source = "SEQUENCE"
+for frame in (1, 2, 3):
+    scene.frame_set(frame)
+    picture(f"gap_{frame}")
+bpy.data.images.remove(background.image)
 # What a user has made of the same files stays as it is.
 for image in (i for i in bpy.data.images if i.source != "VIEWER"):
     image.source, image.colorspace_settings.name = "FILE", "Non-Color"
@@ -133,4 +158,4 @@ scene.render.use_border = False
 background.image.filepath = str(out / "nowhere.png")
 background.image.reload()
 picture("gone")
-harness.tell(counts=counts)
+harness.tell(counts=counts, warnings=warnings)
