@@ -31,7 +31,8 @@ _ENGINE_BEFORE = "neural_avatar_engine_before"
 _LINKED = "neural_avatar_linked"
 
 #: What the scene of the avatars takes from the scene of the set.
-_SCENE = ("frame_start", "frame_end", "frame_step")
+#: Blender itself gives it the frame, but not the share of one where a render stands between two.
+_SCENE = ("frame_start", "frame_end", "frame_step", "frame_subframe")
 _RENDER = (
     "resolution_x", "resolution_y", "resolution_percentage", "pixel_aspect_x", "pixel_aspect_y", "use_border",
     "border_min_x", "border_max_x", "border_min_y", "border_max_y", "use_crop_to_border", "fps", "fps_base",

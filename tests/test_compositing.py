@@ -48,6 +48,8 @@ def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path
     assert told["followed"] == ["Other", 200, 11] and shot["followed"].shape == (120, 200, 4)
     assert (np.abs(shot["followed"][..., 0]) > 0.1).sum() > 300
     assert told["cut"] == "Other" and np.abs(shot["cut"] - joined).max() > 0.5
+    assert told["between"] == [1, 0.75, 0.2] and told["whole"] == [1, 0]
+    assert np.abs(shot["between"] - shot["between_still"]).max() < 1e-4
     assert told["hidden"] == ["Camera"]
     assert told["removed"] == [True, 1, 0]
     without, left = told["guests"]

@@ -75,6 +75,20 @@ save(out / "cut.exr")
 facts["cut"] = people.camera.name
 scene.timeline_markers.clear()
 scene.camera = first_camera
+# A moment between two frames, and the same as a whole frame.
+for x, frame in ((-0.3, 1), (0.3, 2)):
+    person.location.x = x
+    person.keyframe_insert("location", frame=frame)
+scene.frame_set(1, subframe=0.75)
+save(out / "between.exr")
+x = person.location.x
+facts["between"] = [people.frame_current, people.frame_subframe, round(x, 1)]
+person.animation_data_clear()
+person.location.x = x
+scene.frame_set(1)
+save(out / "between_still.exr")
+facts["whole"] = [people.frame_current, people.frame_subframe]
+person.location.x = 0.0
 away = bpy.data.collections.new("Away")
 scene.collection.children.link(away)
 scene.collection.objects.unlink(person)
