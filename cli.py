@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
 import importlib.util
 import os
 import sys
 import traceback
+from typing import Any
 
 from . import __version__
 from .neural_backend.interface.messages import BackendError
@@ -23,6 +26,39 @@ def main(argv: list[str] | None = None) -> int:
     share_cores()
     parser = _parser()
     options = parser.parse_args(argv)
+    with contextlib.redirect_stderr(_Heedless(sys.stderr)):
+        return _run(options)
+
+
+class _Heedless:
+    """stderr that ends nothing where it cannot be written, since its reader has gone (Ctrl-C ends `tee` in
+    `train 2>&1 | tee log` first), its terminal was closed, or the disk that holds the log is full."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._lost(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno != errno.ENOSPC:  # of which there may be some again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return int(options.run(options))
     except KeyboardInterrupt:

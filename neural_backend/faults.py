@@ -6,8 +6,10 @@ Imports no torch: whoever serves frames starts without it.
 
 from __future__ import annotations
 
-#: What allocators say: CUDA's and Metal's, that of CPUs, and that of CPUs on Windows.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+#: What allocators say: CUDA's and Metal's, that of CPUs, that of CPUs on Windows, cuBLAS's and cuDNN's; and cuDNN when
+#: no way to compute a convolution fits into the memory that is left.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_ALLOC_FAILED",
+              "Unable to find an engine to execute this computation")  # fmt: skip
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -302,7 +302,7 @@ def proxy_maps(
     rays = camera_rays(cameras, scale, device)
     h = cast(posed, rays, height, width, margin)
     size = height * width
-    keep = (h.gap < margin) | (h.hit < _FAR)
+    keep = torch.nonzero((h.gap < margin) | (h.hit < _FAR)).squeeze(1)  # places: a mask would be searched each time
     owner, body, pixel = h.owner[keep], h.body[keep], h.pixel[keep]
     hit, gap, u, v = h.hit[keep], h.gap[keep], h.u[keep], h.v[keep]
     solid = hit < _FAR
@@ -328,15 +328,16 @@ def proxy_maps(
     owners, ranks, coordinates, facing = [], [], [], []
     for side in (0, 1):
         phi = angle if side else torch.remainder(angle, 2 * torch.pi) - torch.pi
-        inside = phi.abs() < CHART_HALF_ANGLE
-        rect = rects[which, side]
+        inside = torch.nonzero(phi.abs() < CHART_HALF_ANGLE).squeeze(1)
+        capsule, phi = which[inside], phi[inside]
+        rect = rects[capsule, side]
         horizontal = 0.5 + phi / (2 * CHART_HALF_ANGLE)
         tu = rect[:, 0] + (rect[:, 1] - rect[:, 0]) * horizontal
-        tv = rect[:, 2] + (rect[:, 3] - rect[:, 2]) * vertical
-        owners.append((pixel * PART_COUNT + parts[which, side])[inside])
+        tv = rect[:, 2] + (rect[:, 3] - rect[:, 2]) * vertical[inside]
+        owners.append(pixel[inside] * PART_COUNT + parts[capsule, side])
         ranks.append(rank[inside])
-        coordinates.append(torch.stack([tu, tv], 1)[inside])
-        facing.append(phi.abs()[inside] <= torch.pi / 2)
+        coordinates.append(torch.stack([tu, tv], 1))
+        facing.append(phi.abs() <= torch.pi / 2)
     return _resolve(
         torch.cat(owners), torch.cat(ranks), torch.cat(coordinates), torch.cat(facing),
         pixel, depth, gap, rank, count, height, width,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from neural_avatar.cli import main
+from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.neural_backend.png import write_png
 from neural_avatar.training import metrics
 from neural_avatar.training.dataset import View, read_dataset
@@ -68,6 +69,14 @@ def test_quadrants_cross_what_was_seen(footage: Path) -> None:
         assert all((v.camera in data.train_cameras) == camera_seen for v in views)
         assert all((data.split[v.row] == "train") == motion_seen for v in views)
         assert any(b.row - a.row == 1 and a.camera == b.camera for a, b in itertools.pairwise(views))
+
+
+def test_a_camera_that_was_trained_on_all_the_same_is_not_held_out(footage: Path) -> None:
+    data = read_dataset(footage)
+    first, *others = data.heldout_cameras
+    assert {view.camera for view in Choice().views(data, [*data.train_cameras, first])} == set(others)
+    with pytest.raises(BackendError, match="holds out was trained on"):
+        Choice().views(data, range(len(data.camera_names)))
 
 
 def test_the_command_writes_quadrants_and_a_table(root: Path, footage: Path, tmp_path: Path) -> None:

@@ -231,6 +231,9 @@ def test_shrinking_averages_and_the_border_is_not_valid() -> None:
     assert np.abs(crop.rgba[:3, 2:-2, 2:-2] - 0.5).max() < 0.02
     outside = cut_crop(Picture(checker, 0, 0, 128, 128), camera, camera.crop(-64, 0, 128, 128, 32, 32))
     assert not outside.valid[:, :, :15].any() and outside.valid[:, 1:-1, 18:].all()
+    across = cut_crop(Picture(checker, 0, 0, 128, 128), camera, camera.crop(-61, 0, 128, 128, 32, 32))
+    assert across.rgba[3, 16, 15] < 0.9 and not across.valid[:, :, 15].any()  # a quarter of it was not filmed
+    assert (across.rgba[3][across.valid[0] > 0] > 0.99).all() and across.valid[:, 1:-1, 16:].all()
 
 
 def test_premultiplied_pictures_have_no_dark_edges(tmp_path: Path) -> None:

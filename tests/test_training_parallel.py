@@ -265,6 +265,21 @@ def test_a_gpu_that_is_not_there_is_told_as_ever(monkeypatch: pytest.MonkeyPatch
         pass
 
 
+def test_what_hinders_gpus_from_exchanging_data_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "NCCL error in: NCCLUtils.cpp:77, unhandled system error\nLast error:\nError: shared memory is too small"
+    raised: list[Exception] = [torch.distributed.DistBackendError(said), torch.OutOfMemoryError("CUDA out of memory.")]
+
+    def fails(_: object) -> None:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", fails)
+    with pytest.raises(BackendError, match=r"shared memory is too small.*NCCL_DEBUG"):
+        parallel.mean_over_processes(torch.zeros(1))
+    with pytest.raises(torch.OutOfMemoryError):  # of this process; no other has ended
+        parallel.mean_over_processes(torch.zeros(1))
+
+
 def test_without_torchrun_there_is_no_group(root: Path, footage: Path, tmp_path: Path) -> None:
     words = [sys.executable, str(root), "train", str(footage), "-o", str(tmp_path / "a.avatar"), "--steps", "1", *SMALL]
     # A port that answers nobody: whoever tried to join would wait there.

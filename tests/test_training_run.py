@@ -103,7 +103,7 @@ def test_the_figures_in_the_header_are_those_of_evaluate(footage: Path, finished
 
     avatar, data = load_avatar(finished), read_dataset(footage)
     found = heldout_figures(avatar, [data], ["train"], most=2)
-    views = Choice().views(data)
+    views = Choice().views(data, data.train_cameras)
     first = [next(view for view in views if view.camera == camera) for camera in data.heldout_cameras]
     expected = mean_figures(evaluate(avatar, data, first))
     assert found["heldout_views"] == 2
@@ -231,6 +231,55 @@ def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(
         process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "Interrupted." in rest and "Traceback" not in rest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)])
+def test_a_run_whose_words_nobody_reads_any_more_stops_with_a_checkpoint(
+    root: Path, footage: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C ends `tee` in `train 2>&1 | tee log` too, and a terminal that closes takes its end away first."""
+    process = command(root, "train", footage, "-o", tmp_path / "a.avatar", "--steps", 10**6, *SMALL)
+    log = tmp_path / "a.avatar.train" / "log.csv"
+    wait_for(process, lambda: log.exists() and log.read_text().count("\n") > 1)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.send_signal(number)
+    assert process.wait(300) == 130
+    stopped = read_checkpoint(log.parent)
+    assert stopped is not None and stopped.state["run"]["step"] > 0
+
+
+def test_a_restart_that_cannot_begin_loses_nothing(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
+    mistyped = ("train", footage.with_name("mistyped"), "-o", finished, "--steps", 16, *SMALL, "--restart")
+    assert "mistyped" in run(root, *mistyped, code=1)
+    folder = finished.with_name(finished.name + ".train")
+    assert read_checkpoint(folder) is not None and [p.name for p in folder.parent.iterdir() if "before" in p.name] == []
+    shutil.copytree(folder, tmp_path / "a.avatar.train")
+    anew = ("train", footage, "-o", tmp_path / "a.avatar", "--steps", 2, *SMALL, "--restart")
+    assert "after 2 steps" in run(root, *anew)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.avatar", "a.avatar.train"]
+
+
+def test_a_run_is_not_kept_in_its_dataset(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "ada.train").mkdir()
+    (tmp_path / "ada.train" / "cameras.json").write_text("{}")
+    said = run(root, "train", tmp_path / "ada.train", "-o", tmp_path / "ada", *SMALL, "--restart", code=1)
+    assert "give another -o" in said and (tmp_path / "ada.train" / "cameras.json").exists()
+
+
+def test_memory_that_does_not_suffice_for_judging_costs_no_avatar(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neural_avatar.cli import main
+    from neural_avatar.training import export
+
+    def full(*_: object) -> dict[str, float]:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(export, "heldout_figures", full)
+    assert main(["train", str(footage), "-o", str(tmp_path / "a.avatar"), "--steps", "1", *SMALL]) == 0
+    assert "Memory does not suffice" in capsys.readouterr().err
+    assert load_avatar(tmp_path / "a.avatar").textures is not None
 
 
 def test_textures_keep_what_the_footage_shows_beyond_the_network_s_size(

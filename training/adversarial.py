@@ -56,7 +56,9 @@ class Adversary:
         self._networks = nn.ModuleDict(networks).to(device)
         lay_out(self._networks, device)
         self._lr = lr * RATE
-        self._optimizer = torch.optim.Adam(self._networks.parameters(), self._lr, (0.5, 0.999))
+        self._optimizer = torch.optim.Adam(
+            self._networks.parameters(), self._lr, (0.5, 0.999), fused=device.type != "mps"
+        )
         self._mixed = mixed
         self._seen: tuple[Seen, ...] = ()
 

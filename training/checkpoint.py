@@ -67,6 +67,11 @@ def _readable(path: Path) -> bool:
     return True
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run could go on from what lies there."""
+    return any(_readable(folder / name) for name in (_NAME, _PREVIOUS))
+
+
 def _state_of(file: Any) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((file.metadata() or {})[_STATE])
     return state

@@ -81,16 +81,20 @@ def cut_crop(picture: Picture, source: Camera, target: Camera, filmed: Box | Non
         rgba = np.asarray(warped, np.float32) / np.float32(255)
         rgba[..., :3] = np.minimum(rgba[..., :3], rgba[..., 3:])
     box = filmed or (0, 0, source.width, source.height)
-    return Crop(target, np.ascontiguousarray(rgba.transpose(2, 0, 1)), _valid(homography, box, target))
+    # What is interpolated beside the border is half nothing; and a crop's pixel may span several of the source's.
+    margin = max(1.0, 0.5 / max(magnification, 1e-6))
+    valid = _valid(homography, box, target, margin)
+    return Crop(target, np.ascontiguousarray(rgba.transpose(2, 0, 1)), valid)
 
 
-def _valid(homography: npt.NDArray[np.float64], filmed: Box, target: Camera) -> npt.NDArray[np.float32]:
-    """(1, H, W) float32: 1 where a crop's pixel lies at least one source pixel inside what was filmed."""
+def _valid(homography: npt.NDArray[np.float64], filmed: Box, target: Camera, margin: float) -> npt.NDArray[np.float32]:
+    """(1, H, W) float32: 1 where a crop's pixel lies at least ``margin`` source pixels inside what was filmed."""
     x, y = np.arange(target.width) + 0.5, np.arange(target.height)[:, None] + 0.5
     u, v, w = (a * x + (b * y + c) for a, b, c in np.linalg.inv(homography))
     x0, y0, x1, y1 = filmed
     # Multiplied by w, which is positive where it counts: divisions would take most of the time.
-    inside = (w > 0) & (u >= (x0 + 1) * w) & (u <= (x1 - 1) * w) & (v >= (y0 + 1) * w) & (v <= (y1 - 1) * w)
+    x0, y0, x1, y1 = x0 + margin, y0 + margin, x1 - margin, y1 - margin
+    inside = (w > 0) & (u >= x0 * w) & (u <= x1 * w) & (v >= y0 * w) & (v <= y1 * w)
     return np.asarray(inside[None], np.float32)
 
 

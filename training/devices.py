@@ -18,7 +18,10 @@ def bfloat16_pays(device: torch.device) -> bool:
     emulated."""
     if device.type == "cpu":
         return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):  # it is asked of the current one, which need not be this
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def in_bfloat16(precision: str, device: torch.device, begun: str = "") -> bool:

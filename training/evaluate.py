@@ -141,8 +141,8 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
 @dataclass(frozen=True)
 class Choice:
     """Which frames to compare: cameras and splits by name, every N-th row of them; of the four quadrants, at most
-    ``most`` frames of each. Cameras and splits that are not named: held-out cameras and every split but train; all,
-    for the quadrants."""
+    ``most`` frames of each. Cameras and splits that are not named: held-out cameras that were not trained on all the
+    same, and every split but train; all, for the quadrants."""
 
     cameras: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
@@ -154,26 +154,33 @@ class Choice:
         if min(self.every, self.most) < 1:
             raise BackendError("evaluate-options", "--every and --most must be at least 1.")
 
-    def views(self, dataset: Dataset) -> list[View]:
-        """The views chosen; raises BackendError with a sentence when there are none, or pictures are missing."""
+    def views(self, dataset: Dataset, trained: Iterable[int]) -> list[View]:
+        """The views chosen. trained: indices of the cameras that were trained on. Raises BackendError with a sentence
+        when there are none, or pictures are missing."""
         wanted = self.splits or tuple(sorted(set(dataset.split) - (set() if self.quadrants else {"train"})))
         if not wanted:
             raise BackendError(
                 "dataset-split", f"{dataset.path} holds nothing but split train; name it with --split train."
             )
-        if not self.cameras and not self.quadrants and not dataset.heldout_cameras:
-            raise BackendError(
-                "dataset-cameras", f"{dataset.path} holds no camera out; name those to compare with --cameras, or ask "
-                "for --quadrants.",
-            )  # fmt: skip
-        views = dataset.views(wanted, self.cameras or (("all",) if self.quadrants else ("heldout",)))
+        cameras = self.cameras or ("all",)
+        if not self.cameras and not self.quadrants:
+            unseen = sorted(set(dataset.heldout_cameras) - set(trained))
+            if not unseen:
+                why = f"{dataset.path} holds no camera out"
+                why = f"Every camera that {dataset.path} holds out was trained on" if dataset.heldout_cameras else why
+                raise BackendError(
+                    "dataset-cameras", f"{why}; name those to compare with --cameras, or ask for --quadrants."
+                )
+            cameras = tuple(dataset.camera_names[i] for i in unseen)
+        views = dataset.views(wanted, cameras)
         rows = set(sorted({view.row for view in views})[:: self.every])
         return [view for view in views if view.row in rows]
 
     def groups(self, dataset: Dataset, trained: Iterable[int]) -> dict[str, list[View]]:
         """The views chosen, by quadrant; under '' where those are not asked for. trained: indices of the cameras that
         were trained on. Raises as ``views`` does, and where all that is left was trained on."""
-        views = self.views(dataset)
+        trained = frozenset(trained)
+        views = self.views(dataset, trained)
         return quadrant_views(dataset, views, trained, self.most) if self.quadrants else {"": views}
 
 

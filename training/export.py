@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
+from ..neural_backend import faults
 from ..neural_backend.avatar import Avatar
 from ..neural_backend.avatar_file import make_header, save_avatar
 from ..neural_backend.interface.messages import BackendError
@@ -53,9 +54,14 @@ def export(
     }
     try:
         figures = heldout_figures(avatar, datasets, trainer.config.cameras, reporter.progress("Evaluating"))
-    except BackendError as error:  # a damaged picture of those held out must not cost the avatar
+    except (BackendError, RuntimeError, MemoryError) as error:  # what cannot be judged must not cost the avatar
+        if not (isinstance(error, BackendError) or faults.out_of_memory(error)):
+            raise
         figures = {}
-        reporter.say(f"{error.message} The avatar's file holds no figures of what was held out.")
+        why = error.message if isinstance(error, BackendError) else (
+            "Memory does not suffice to draw the held-out pictures as large as they are; `evaluate --device cpu` may."
+        )  # fmt: skip
+        reporter.say(f"{why} The avatar's file holds no figures of what was held out.")
     metrics = {"preview_psnr": round(score, 3), **figures}
     header = make_header(
         avatar, name=labels.name or output.stem, license=labels.license, credit=credit,

@@ -49,7 +49,9 @@ FIGURES = {
         "sharpness", 4, "one", "Energy of fine detail in the box, as a share of the film's: under 1 is softer than it."
     ),
     "flicker": Figure(
-        "flicker", 2, "less", "How far the change from row to row is from the film's, in the box, in 1/255."
+        "flicker", 2, "less",
+        "How far the change from row to row is from the film's, in the box, in 1/255; where crops follow the person, "
+        "softness adds to it."
     ),
     "lpips_box": Figure(
         "LPIPS", 4, "less", "The distance of both pictures to a network trained on what people find alike, in the box."

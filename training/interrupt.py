@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ctrl-C and the polite kill, answered between two steps."""
+"""Ctrl-C, the polite kill and a terminal that closes, answered between two steps."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 
 class Interrupt:
-    """Notes Ctrl-C (and the polite kill) instead of stopping in mid-step; a second one stops at once."""
+    """Notes Ctrl-C (and the polite kill, and a terminal that closes, unless that is ignored, as under nohup) instead of
+    stopping in mid-step; a second one stops at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -19,8 +21,10 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows knows two of them
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -31,5 +35,6 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # Not through the stream, which the main thread may be in the middle of writing to.
-        os.write(2, b"\nStops after this stage; once more stops at once.\n")
+        with suppress(OSError):  # Ctrl-C reaches whoever reads it (`2>&1 | tee log`) too, and ends them first
+            # Not through the stream, which the main thread may be in the middle of writing to.
+            os.write(2, b"\nStops after this stage; once more stops at once.\n")

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from ..neural_backend import faults
 from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.renderer import choose_device
 
@@ -270,6 +271,16 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if faults.out_of_memory(error) or faults.device_failed(error):
+            raise
+        if isinstance(error, dist.DistBackendError):  # NCCL's, which also begins at the first exchange
+            raise BackendError(
+                "parallel-exchange",
+                "The GPUs of this run cannot exchange data, or another process has ended "
+                f"({str(error).strip().splitlines()[-1]}). With NCCL_DEBUG=INFO set it tells more. The newest "
+                "checkpoint, where there is one, is kept: the same command goes on from there.",
+                str(error),
+            ) from error
         raise BackendError(
             "parallel-lost",
             "Another process of this run has ended, so this one ends too. The newest checkpoint is kept: the same "

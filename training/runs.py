@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -20,7 +19,7 @@ from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.past import PAST_FRAMES
 from . import atlas, densepose, initialise, parallel
 from .batches import BatchSource, Shot
-from .checkpoint import Checkpoint, remove_torn, shared_checkpoint
+from .checkpoint import Checkpoint, shared_checkpoint
 from .config import TrainConfig
 from .crops import Augmentation
 from .dataset import Dataset, read_dataset
@@ -32,6 +31,7 @@ from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
 from .preview import LOOKS, Preview, preview_shots
 from .reporting import Log, Reporter
+from .run_folder import begin_in, run_folder
 from .surfaces import PredictedSurfaces, Surfaces, make_surfaces
 from .trainer import Trainer
 from .vgg import find_vgg_weights, load_vgg, random_vgg
@@ -40,11 +40,6 @@ from .vgg import find_vgg_weights, load_vgg, random_vgg
 _OWN = ("device", "threads", "cache_gb", "vgg_weights", "init_from", "densepose")
 #: Steps between two lines of the log.
 LOG_EVERY = 20
-
-
-def run_folder(output: Path) -> Path:
-    """Where a run keeps its checkpoints, log and preview: beside its avatar."""
-    return output.with_name(output.name + ".train")
 
 
 def train(
@@ -63,7 +58,8 @@ def train(
                     raise BackendError(
                         "train-output", f"{output} is a folder; name a file with -o, {output}.avatar for example."
                     )
-            run = _prepare(paths, folder, config, restart, device, reporter, interrupt, began)
+            with begin_in(folder, paths, restart):
+                run = _prepare(paths, folder, config, device, reporter, interrupt, began)
             with closing(run.source):
                 trainer = run.trainer
                 spent = trainer.progress >= 1 or config.method == "static"
@@ -106,15 +102,12 @@ class _Run:
 
 
 def _prepare(
-    paths: Sequence[Path], folder: Path, config: TrainConfig, restart: bool, device: torch.device, reporter: Reporter,
+    paths: Sequence[Path], folder: Path, config: TrainConfig, device: torch.device, reporter: Reporter,
     interrupt: Interrupt, began: float,
 ) -> _Run:  # fmt: skip
     """Footage, avatar and trainer, in all processes of the run alike; from the checkpoint where there is one."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    with parallel.agreed():
-        if parallel.is_main():
-            _make_folder(folder, restart)
     checkpoint = shared_checkpoint(folder)
     # Each process makes everything by itself, which takes no longer than waiting for one that does, and leaves no
     # second way in which a run can begin.
@@ -158,6 +151,7 @@ def _prepare(
             "data": source.fingerprint() + surfaces.fingerprint,
             "image loss": loss_name,
             "precision": precision,
+            "kind of device": device.type,
         }
     )
     trainer.make_same()
@@ -177,16 +171,6 @@ def _check_held_out(config: TrainConfig, datasets: Sequence[Dataset], reporter: 
         )
     for sentence in told:
         reporter.say(f"{sentence}: figures will not tell how the avatar looks beyond its footage.")
-
-
-def _make_folder(folder: Path, restart: bool) -> None:
-    if restart and folder.exists():
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_torn(folder)
-    except OSError as error:
-        raise BackendError("train-output", f"{folder} cannot be made: {error.strerror}.") from error
 
 
 def _exists(output: Path) -> bool:

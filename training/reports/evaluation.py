@@ -99,8 +99,11 @@ def known_limits(subject: Subject, frames: Sequence[Frame]) -> list[str]:
     if all(frame.split == "train" for frame in frames):
         said.append("Every row here was open to training: the figures say how well it remembers, not how it moves.")
     trained = {data.camera_names[i] for i in trained_cameras(subject.header, data)}
+    known = sorted({frame.camera for frame in frames} & trained)
     if trained.issuperset(frame.camera for frame in frames):
         said.append("Every camera here was trained on: the figures do not say how it looks from other sides.")
+    elif known and not any(frame.quadrant for frame in frames):
+        said.append(f"Trained on among the cameras here, which flatters the means: {', '.join(known)}.")
     if not any(frame.flicker == frame.flicker for frame in frames):
         said.append("Flicker was not measured: no two neighbouring rows of a camera were compared.")
     empty = sum(frame.metrics.ssim_box != frame.metrics.ssim_box for frame in frames)

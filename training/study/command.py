@@ -64,7 +64,13 @@ def make_study(
     names = _names(avatars)
     loaded = {name: load_avatar(path, choose_device(device)) for name, path in names.items()}
     dataset = read_dataset(dataset_path)
-    places = _places(dataset, options, avatars)
+    seen = {name: trained_cameras(read_header(path), dataset) for name, path in names.items()}
+    places = _places(dataset, options, frozenset().union(*seen.values()))
+    if not options.choice.quadrants:
+        for name, cameras in seen.items():
+            known = sorted({dataset.camera_names[view.camera] for view, _ in places if view.camera in cameras})
+            if known:
+                print(f"{name} was trained on {', '.join(known)}: votes do not say how it looks from new sides.")
     # The trials of a pair are drawn from all places, spread over the quadrants where those were asked for.
     subject = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in names.values())
     trials = make_trials(list(names), places, dataset, options.choice.most, options.seed, subject)
@@ -114,9 +120,8 @@ def _names(avatars: Sequence[Path]) -> dict[str, Path]:
     return out
 
 
-def _places(dataset: Dataset, options: StudyOptions, avatars: Sequence[Path]) -> list[tuple[View, str]]:
-    """Views that may be asked about, and their quadrants: those that no avatar was trained on count as unseen."""
-    seen = frozenset().union(*(trained_cameras(read_header(path), dataset) for path in avatars))
+def _places(dataset: Dataset, options: StudyOptions, seen: frozenset[int]) -> list[tuple[View, str]]:
+    """Views that may be asked about, and their quadrants. seen: cameras that one of the avatars was trained on."""
     found = options.choice.groups(dataset, seen)
     places = [(view, name) for name, views in found.items() for view in views]
     dataset.preload([view for view, _ in places])
