@@ -14,6 +14,7 @@ import bpy
 from ..neural_backend.interface.messages import BackendError
 from . import avatars
 from .later import np
+from .render_settings import displayed_as
 
 if TYPE_CHECKING:
     from . import shadow_mesh
@@ -22,6 +23,8 @@ Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", 
 
 #: Custom property of the mesh's object.
 MARK = "neural_avatar_shadow"
+#: Custom property of one that was once told to hide along with its armature.
+_HIDES_ALONG = "neural_avatar_hides_along"
 
 
 def proxies_of(obj: Any) -> list[Any]:
@@ -55,7 +58,21 @@ def create(context: Any, obj: Any) -> Any:
         group = made.vertex_groups.new(name=name)
         for weight in np.unique(share[share > 0]):
             group.add([int(i) for i in np.flatnonzero(share == weight)], float(weight), "REPLACE")
+    _hide_along(made, obj)
     return made
+
+
+def _hide_along(made: Any, obj: Any) -> None:
+    """Disable a proxy wherever its armature is: by plain drivers, which need no permission to run Python."""
+    # Only once, as who takes a driver away means it; and never where a user has hidden or animated an older proxy.
+    if made.get(_HIDES_ALONG) or made.hide_render or made.hide_viewport or made.animation_data is not None:
+        return
+    for name in ("hide_render", "hide_viewport"):
+        driver = made.driver_add(name).driver
+        driver.type = "SUM"
+        target = driver.variables.new().targets[0]
+        target.id, target.data_path = obj, name
+    made[_HIDES_ALONG] = True
 
 
 def _deforming(bones: Any, weights: shadow_mesh.Weights, middles: Any) -> shadow_mesh.Weights:
@@ -76,8 +93,10 @@ def _deforming(bones: Any, weights: shadow_mesh.Weights, middles: Any) -> shadow
 def _object(context: Any, obj: Any, built: shadow_mesh.ShadowMesh) -> Any:
     made = bpy.data.objects.new(f"{obj.name} Shadow", _mesh(f"{obj.name} Shadow", built))
     made[MARK] = True
-    collection = next((c for c in obj.users_collection if c.library is None), context.scene.collection)
-    collection.objects.link(made)
+    # An armature may be in other scenes too: in one that renders it alone there is nothing to throw a shadow on.
+    root = displayed_as(context.scene).collection
+    here = (root, *root.children_recursive)
+    next((c for c in obj.users_collection if c.library is None and c in here), root).objects.link(made)
     made.parent = obj
     modifier = made.modifiers.new("Armature", "ARMATURE")
     modifier.object = obj

@@ -98,7 +98,7 @@ def test_shadow_proxy_follows_any_rig_and_is_not_seen(
     except pytest.skip.Exception as missing:
         print(f"WITHOUT MOTION CAPTURE: {missing}")
     told = run(bpy_python, "shadow.py", avatar, motion, tmp_path, resources=tmp_path / "config")
-    assert told["same"] and told["meshes"] == 1
+    assert told["same"] and told["meshes"] == 1 and told["scenes"], told["first"]
     assert told["visible"] == {"camera": False, "shadow": True, "glossy": True, "diffuse": True, "transmission": True}
     found = np.load(tmp_path / "shadow.npz")
     cases = sorted({name.split("_")[0] for name in found.files})
@@ -117,6 +117,10 @@ def test_shadow_proxy_follows_any_rig_and_is_not_seen(
     floor = without[..., 3] > 0.99
     darker = (with_it[..., 1] < 0.5 * without[..., 1]) & floor
     assert 100 < darker.sum() < 0.5 * floor.sum()
+    # An avatar that is not rendered throws no shadow.
+    assert told["hidden"] == [True, True] and told["shown"] == [False, False]
+    assert np.array_equal(with_it, picture(tmp_path / "shown.exr"))
+    assert told["drivers"] == ["hide_viewport"] and told["kept"] and told["mended"] == 2
     mirror = picture(tmp_path / "mirror.exr")
     assert mirror[floor][:, 1].std() > 0.01 and np.isfinite(mirror).all()
 

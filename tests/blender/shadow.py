@@ -41,8 +41,12 @@ def posed(person):
 scene = harness.new_scene()
 person = harness.add_person(avatar)
 arrays, facts = {}, {}
+# The avatar is in another scene too, as in one that renders it for a set.
+bpy.data.scenes.new("Another").collection.objects.link(person)
+facts["first"] = person.users_collection[0].name_full
 assert bpy.ops.neural_avatar.shadow_proxy() == {"FINISHED"}
 (first,) = shadow.proxies_of(person)
+facts["scenes"] = [s.name for s in first.users_scene] == [scene.name]
 first.data.materials.clear()
 assert bpy.ops.neural_avatar.shadow_proxy() == {"FINISHED"}
 (again,) = shadow.proxies_of(person)
@@ -68,9 +72,29 @@ sun = bpy.data.objects.new("Sun", bpy.data.lights.new("Sun", "SUN"))
 sun.data.energy, sun.rotation_euler = 3.0, (0.35, 0.2, 0)
 scene.collection.objects.link(sun)
 save(out / "with.exr")
-again.hide_render = True
+for name in ("hide_render", "hide_viewport"):
+    for frame, hidden in ((1, False), (2, True)):
+        setattr(person, name, hidden)
+        person.keyframe_insert(name, frame=frame)
+scene.frame_set(2)
 save(out / "without.exr")
+facts["hidden"] = [again.hide_render, again.hide_viewport]
+scene.frame_set(1)
+save(out / "shown.exr")
+facts["shown"] = [again.hide_render, again.hide_viewport]
+# Who has let go of it keeps it so.
+again.driver_remove("hide_render")
+again.hide_render, again.hide_viewport = True, False
+bpy.context.view_layer.objects.active = person
+assert bpy.ops.neural_avatar.shadow_proxy() == {"FINISHED"}
+again.pop(shadow._HIDES_ALONG)  # a proxy of an older version
+assert bpy.ops.neural_avatar.shadow_proxy() == {"FINISHED"}
+facts["drivers"], facts["kept"] = [d.data_path for d in again.animation_data.drivers], again.hide_render
+again.animation_data_clear()
 again.hide_render = False
+assert bpy.ops.neural_avatar.shadow_proxy() == {"FINISHED"}
+facts["mended"] = len(again.animation_data.drivers)
+person.animation_data_clear()
 surface = next(n for n in material.node_tree.nodes if n.type == "BSDF_PRINCIPLED")
 surface.inputs["Metallic"].default_value, surface.inputs["Roughness"].default_value = 1.0, 0.05
 scene.world = bpy.data.worlds.new("World")
