@@ -113,17 +113,21 @@ def camera_frame(context: Any) -> tuple[float, float, float, float] | None:
 
 
 def border(context: Any) -> Box | None:
-    """The render border in pixels of the view, None where there is none."""
+    """The render border in pixels of the view, None where there is none, or where Blender draws beyond it: what
+    Workbench draws, as in Solid view, is whole."""
     width, height = context.region.width, context.region.height
-    frame = camera_frame(context)
-    if frame is not None and context.scene.render.use_border:
-        limits, (x0, y0, x1, y1) = context.scene.render, frame
-    elif frame is None and context.space_data.use_render_border:
-        limits, (x0, y0, x1, y1) = context.space_data, (0.0, 0.0, float(width), float(height))
+    frame, scene, space = camera_frame(context), context.scene, context.space_data
+    shading = space.shading.type
+    if shading != "MATERIAL" and (shading != "RENDERED" or scene.render.engine == "BLENDER_WORKBENCH"):
+        return None
+    if frame is not None and scene.render.use_border:
+        limits, prefix, (x0, y0, x1, y1) = scene.render, "border_", frame
+    elif frame is None and space.use_render_border:
+        limits, prefix, (x0, y0, x1, y1) = space, "render_border_", (0.0, 0.0, float(width), float(height))
     else:
         return None
-    left, right = (x0 + (x1 - x0) * v for v in (limits.border_min_x, limits.border_max_x))
-    low, high = (y0 + (y1 - y0) * v for v in (limits.border_min_y, limits.border_max_y))
+    left, right = (x0 + (x1 - x0) * getattr(limits, f"{prefix}{end}_x") for end in ("min", "max"))
+    low, high = (y0 + (y1 - y0) * getattr(limits, f"{prefix}{end}_y") for end in ("min", "max"))
     left, low = max(round(left), 0), max(round(low), 0)
     return Box(left, low, max(min(round(right), width) - left, 0), max(min(round(high), height) - low, 0))
 

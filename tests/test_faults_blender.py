@@ -43,6 +43,11 @@ def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path
     assert told["alone"] == [0] and told["both"] == [0, 1]
     # The eye of what makes instances hides those, and that of their source hides the source alone.
     assert told["source hidden"] == [1] and told["instance hidden"] == [0]
+    cut = [True, True]
+    assert told["clips"] == {
+        "SOLID NEURAL_AVATAR": None, "RENDERED NEURAL_AVATAR": cut, "RENDERED CYCLES": cut, "MATERIAL CYCLES": cut,
+        "RENDERED BLENDER_WORKBENCH": None,
+    }  # fmt: skip
     assert told["filled"] == [1, 1], "the plate of the view's own camera is not covered"
     trouble, alpha, wishes, said = told["2"]
     assert (trouble, alpha, wishes) == ("", 0, [0, 0]) and "out of the camera's range" in said

@@ -49,6 +49,23 @@ empty.hide_set(True)
 facts["instance hidden"] = seen()
 empty.hide_set(False)
 
+# A render region cuts what Blender itself cuts by it.
+for name in ("min_x", "min_y"):
+    setattr(space, f"render_border_{name}", 0.5)
+region_data.view_perspective, space.use_render_border = "PERSP", True
+clips = {}
+for shading, engine in (
+    ("SOLID", "NEURAL_AVATAR"), ("RENDERED", "NEURAL_AVATAR"), ("RENDERED", "CYCLES"), ("MATERIAL", "CYCLES"),
+    ("RENDERED", "BLENDER_WORKBENCH"),
+):  # fmt: skip
+    scene.render.engine = engine
+    space.shading.type = shading
+    clip = viewport.view_of(context).clip
+    clips[f"{shading} {engine}"] = clip and [2 * clip.x >= region.width - 1, 2 * clip.y >= region.height - 1]
+facts["clips"] = clips
+scene.render.engine, space.shading.type = "NEURAL_AVATAR", "RENDERED"
+region_data.view_perspective, space.use_render_border = "CAMERA", False
+
 # A view's own camera, with a plate that the scene's camera lacks: Blender draws the plate, we do not cover it.
 own = bpy.data.objects.new("Own", bpy.data.cameras.new("Own"))
 scene.collection.objects.link(own)
