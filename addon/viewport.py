@@ -266,7 +266,11 @@ def _tick() -> float | None:
     waits, playing = [], is_playing()
     for key, view in _state.views.items():
         view.preview.playing = playing
-        if view.people_error is None and view.preview.poll():
+        if view.people_error is not None:
+            # What the view is to show is known again with the next drawing, which starts the timer.
+            view.preview.stop()
+            continue
+        if view.preview.poll():
             there[key].tag_redraw()
             _log(view.preview.error)
         seconds = view.preview.wait_seconds()

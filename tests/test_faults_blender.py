@@ -52,3 +52,4 @@ def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path
     trouble, alpha, wishes, said = told["2"]
     assert (trouble, alpha, wishes) == ("", 0, [0, 0]) and "out of the camera's range" in said
     assert told["100"] == ["", 1, [1, 1], ""]
+    assert told["ticks"] == [[True, True, 0], [False, False, 1], [True, True, 1]]

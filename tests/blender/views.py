@@ -14,6 +14,7 @@ harness.enable()
 from neural_avatar.addon import scene as scenes  # noqa: E402
 from neural_avatar.addon import viewport  # noqa: E402
 from neural_avatar.addon.preview_view import View, make_wish  # noqa: E402
+from neural_avatar.neural_backend.interface.messages import BackendError  # noqa: E402
 
 scene = harness.new_scene()
 person = harness.add_person(sys.argv[1])
@@ -105,4 +106,15 @@ for end in (2.0, 100.0):
     except RuntimeError as error:
         said = str(error).strip()
     facts[f"{end:.0f}"] = [trouble, round(max(list(picture.pixels)[3::4]), 2), wishes, said]
+
+# While the scene cannot be read nothing is asked for it, and the timer ends.
+cancelled = []
+frame = SimpleNamespace(poll=lambda: False, cancel=lambda: cancelled.append(True))
+watched = viewport.Viewed("view", viewport.Preview(lambda request: frame, viewport.cache))
+viewport._state.views[region.as_pointer()] = watched
+watched.preview.look(make_wish(view, people))
+facts["ticks"] = []
+for error in (None, BackendError("joints-unmapped", "The joint is lacking."), None):
+    watched.people_error = error
+    facts["ticks"].append([viewport._tick() is not None, watched.preview.is_busy, len(cancelled)])
 harness.tell(**facts)
