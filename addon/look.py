@@ -8,13 +8,14 @@ asking Blender itself what it makes of scene-linear colours and improving them s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import bpy
 
 from ..neural_backend.interface.messages import TABLE_UNIT
-from . import display
+from . import display, windows
 from .later import np
 from .render_settings import displayed_as, retag, settings
 from .writing import on_first_thread
@@ -34,8 +35,14 @@ DARKEST, BRIGHTEST = -0.1, 18.0
 _ROUNDS = 20
 _DAYLIGHT = 6500.0
 
-_awaited: set[tuple[Any, ...]] = set()
+#: Seconds for which a view's settings must rest before a table is made for drawing: that holds up all of Blender.
+_REST = 0.5
+
+#: By what decides how colours are shown (:func:`display.key`).
 _tables: dict[tuple[Any, ...], npt.NDArray[np.float32]] = {}
+#: By a scene's name: the key of the table that its drawings lack, and since when; and of the one drawn with last.
+_awaited: dict[str, tuple[tuple[Any, ...], float]] = {}
+_drawn: dict[str, tuple[Any, ...]] = {}
 
 
 class AvatarLook(bpy.types.PropertyGroup):
@@ -141,31 +148,36 @@ def _made(scene: Any) -> npt.NDArray[np.float32]:
 
 
 def prepared(scene: Any) -> tuple[tuple[Any, ...] | None, npt.NDArray[np.float32] | None]:
-    """As :func:`table`, but for drawing, which may not wait: what tells the table from others, and the table; (None,
-    None) as long as there is none. One that is lacking is made after the drawing, and the views are drawn again."""
+    """As :func:`table`, but for drawing, which may not wait: what tells the table from others, and the table; as long
+    as there is none, those of the drawing before, or (None, None). One that is lacking is made when the view's settings
+    rest, and the views are drawn again."""
     if not settings(scene).keep_look:
         return None, None
-    key = display.key(displayed_as(scene))
-    if key is None or key in _tables:
-        return key, _tables.get(key) if key is not None else None
-    name = scene.name
+    key, name = display.key(displayed_as(scene)), scene.name
+    if key is None:
+        return None, None
+    if key in _tables:
+        _drawn[name] = key
+    elif name not in _awaited or _awaited[name][0] != key:
+        _awaited[name] = key, time.monotonic()
+        if not bpy.app.timers.is_registered(_make_awaited):
+            # Another file may be loaded first: nobody would make the table any more.
+            bpy.app.timers.register(_make_awaited, first_interval=_REST, persistent=True)
+    last = _drawn.get(name)
+    return (last, _tables[last]) if last in _tables else (None, None)
 
-    def make() -> None:
-        awaited = key in _awaited
-        found: Any = bpy.data.scenes.get(name)
-        _awaited.discard(key)
-        if not awaited or found is None:  # the add-on or the scene is gone
-            return
-        table(found)
-        for window in bpy.context.window_manager.windows:
-            for area in window.screen.areas:
-                area.tag_redraw()
 
-    if key not in _awaited:
-        _awaited.add(key)
-        # Another file may be loaded first: nobody would make the table any more.
-        bpy.app.timers.register(make, first_interval=0.0, persistent=True)
-    return None, None
+def _make_awaited() -> float | None:
+    """Make the tables that drawings lack; called by Blender's timer, outside of any drawing. None ends the timer."""
+    for name, (key, since) in list(_awaited.items()):
+        scene: Any = bpy.data.scenes.get(name)
+        if scene is None or display.key(displayed_as(scene)) != key:
+            del _awaited[name]
+        elif time.monotonic() - since >= _REST and not windows.is_playing():
+            del _awaited[name]
+            table(scene)
+            windows.redraw()
+    return _REST / 2 if _awaited else None
 
 
 def stored(light: Array) -> Array:
@@ -274,5 +286,7 @@ def register() -> None:
 def unregister() -> None:
     """Detach the look; what is stored in files stays there."""
     del bpy.types.Object.neural_avatar_look  # type: ignore[attr-defined]
-    _tables.clear()
-    _awaited.clear()
+    if bpy.app.timers.is_registered(_make_awaited):
+        bpy.app.timers.unregister(_make_awaited)
+    for kept in (_tables, _awaited, _drawn):
+        kept.clear()

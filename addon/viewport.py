@@ -5,7 +5,6 @@ come."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
-from . import backdrop, draw, draw_bones, look, plate, scene, session, working_space
+from . import backdrop, draw, draw_bones, look, plate, scene, session, windows, working_space
 from .overlay import any_avatar
 from .preview import Pending, Preview, as_error
 from .preview_picture import Box, Cache, Picture, Style, Wish, place
@@ -173,7 +172,7 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     name, table = (None, None) if hidden_by_scene else look.prepared(context.scene)
     wish = view.wish = make_wish(seen, people, Style(context.scene.neural_avatar_render.quality, table, name))
     preview = view.preview
-    preview.paused, preview.playing = settings.pause, is_playing()
+    preview.paused, preview.playing = settings.pause, windows.is_playing()
     cache.capacity = settings.cache_megabytes << 20
     _draw(view, preview.look(wish), wish, seen, _passepartout(context) if hidden_by_scene else None)
     if preview.wait_seconds() is not None:
@@ -232,27 +231,6 @@ def draw_engine(context: Any, depsgraph: bpy.types.Depsgraph) -> None:
 # --- what happens between two drawings -------------------------------------------------------------------------------
 
 
-def regions() -> Iterator[Any]:
-    """Every 3D view's main region in every window."""
-    manager = bpy.context.window_manager
-    for window in manager.windows if manager is not None else ():
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                yield from (region for region in area.regions if region.type == "WINDOW")
-
-
-def is_playing() -> bool:
-    """Does an animation play in any window?"""
-    manager = bpy.context.window_manager
-    return manager is not None and any(window.screen.is_animation_playing for window in manager.windows)
-
-
-def redraw() -> None:
-    """Have every 3D view drawn again."""
-    for region in regions():
-        region.tag_redraw()
-
-
 def _wake() -> None:
     if not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=0.0, persistent=True)
@@ -260,10 +238,10 @@ def _wake() -> None:
 
 def _tick() -> float | None:
     """Look after every view; called by Blender's timer, outside of any drawing. None ends the timer."""
-    there = {region.as_pointer(): region for region in regions()}
+    there = {region.as_pointer(): region for region in windows.regions()}
     for key in [k for k in _state.views if k not in there]:
         _close(_state.views.pop(key))
-    waits, playing = [], is_playing()
+    waits, playing = [], windows.is_playing()
     for key, view in _state.views.items():
         view.preview.playing = playing
         if view.people_error is not None:
@@ -306,7 +284,7 @@ def retry() -> None:
     for view in _state.views.values():
         view.preview.retry()
     _state.generation += 1
-    redraw()
+    windows.redraw()
 
 
 def all_views() -> list[Viewed]:

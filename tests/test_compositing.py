@@ -216,6 +216,12 @@ def test_an_avatar_keeps_its_look_under_other_view_transforms(bpy_python: Path, 
         plain, kept = (np.abs(pixels(f"{name}_{n}") - standard)[solid][:, :3].max(-1) for n in ("plain", "kept"))
         assert np.median(kept) < 3 and kept.mean() < 0.35 * plain.mean(), (name, kept.mean(), plain.mean())
     assert np.array_equal(pixels("button"), standard)
+    # Drawn: the table of before until a new one is there, which comes with rest alone.
+    assert told["first"] == [None, True] and told["made_dragging"] == []
+    assert told["dragged"] == [[None, True]] * 9
+    assert told["rested"] == [[None, False], [0.25, False]] and told["made_resting"] == [0.25, "redraw"]
+    assert told["played"] == [[0.25, True]] * 3 and told["made_playing"] == []
+    assert told["stopped"] == [False, [0.5, False], 2] and told["gone"] == [False, 2]
 
 
 def test_soft_edges_stay_soft_in_large_pictures(bpy_python: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import harness
@@ -58,4 +59,40 @@ facts["settings_kept"] = before == {n: getattr(scene.render.image_settings, n) f
 facts["images"] = len(bpy.data.images)
 assert bpy.ops.neural_avatar.use_standard() == {"FINISHED"}
 picture("button")
+
+# A view that is drawn never waits for a table: one is made when its settings rest, and no animation plays.
+moment, playing, made = 0.0, False, []
+look.time = SimpleNamespace(monotonic=lambda: moment)
+look.windows = SimpleNamespace(is_playing=lambda: playing, redraw=lambda: made.append("redraw"))
+look._inverse = lambda ask: made.append(scene.view_settings.exposure) or np.full((2, 2, 2, 3), len(made))
+scene.view_settings.view_transform = "AgX"
+
+
+def drawn(exposure, seconds=0.0):
+    """The table that the view is drawn with, by its exposure, and whether the timer goes on after some seconds."""
+    global moment
+    scene.view_settings.exposure = exposure
+    key, table = look.prepared(scene)
+    assert (key is None) == (table is None) and (key is None or look._tables[key] is table)
+    moment += seconds
+    return [None if key is None else round(key[3], 2), look._make_awaited() is not None]
+
+
+facts["first"] = drawn(0.1, 0.4)
+facts["dragged"] = [drawn(0.1 + 0.01 * i, 0.1) for i in range(1, 10)]
+facts["made_dragging"] = list(made)
+facts["rested"] = [drawn(0.25, 1.0), drawn(0.25)]
+facts["made_resting"] = [round(x, 2) if isinstance(x, float) else x for x in made]
+made.clear()
+playing = True
+facts["played"] = [drawn(0.3 + 0.1 * i, 1.0) for i in range(3)]
+facts["made_playing"] = list(made)
+playing = False
+facts["stopped"] = [look._make_awaited() is not None, drawn(0.5), len(made)]
+# A setting that has gone meanwhile is not what a table is made for.
+look.prepared(scene)
+scene.view_settings.exposure = 0.7
+look.prepared(scene)
+scene.view_settings.exposure, moment = 0.5, moment + 1
+facts["gone"] = [look._make_awaited() is not None, len(made)]
 harness.tell(errors=errors, **facts)
