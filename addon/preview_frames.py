@@ -14,6 +14,7 @@ import numpy as np
 
 from ..neural_backend.interface.messages import BackendError
 from . import draw, session, viewport
+from .camera import picture_size
 from .preview import Pending
 from .preview_picture import Style, Wish, make_picture
 from .preview_view import View, depth_terms, make_wish
@@ -24,14 +25,6 @@ gpu: Any = _gpu
 _CLIENT = "playblast"
 #: Seconds for one frame.
 _PATIENCE = 600.0
-
-
-def size_of(scene: Any) -> tuple[int, int]:
-    """The playblast's size in pixels: the render's."""
-    render = scene.render
-    return tuple(
-        max(1, side * render.resolution_percentage // 100) for side in (render.resolution_x, render.resolution_y)
-    )
 
 
 def matrices(context: Any, size: tuple[int, int]) -> tuple[Any, Any]:
@@ -61,7 +54,7 @@ class Playblast:
         # The joints are read anew with each frame only where the scene's changes are followed.
         viewport.start()
         self.context, self.frames = context, frames
-        self.size = size_of(context.scene)
+        self.size = picture_size(context.scene.render)
         self.offscreen = gpu.types.GPUOffScreen(*self.size, format="RGBA16F")
         self.written: list[str] = []
 

@@ -38,6 +38,16 @@ class _Current:
     idle: IdleWatch
     kept: dict[Any, Any] = field(default_factory=dict)
 
+    def unload(self) -> None:
+        """Give memory back that the next frame takes again."""
+        self.backend.unload()
+        self.kept.clear()
+
+    def stop(self) -> None:
+        """End the backend's process as well."""
+        self.backend.stop()
+        self.kept.clear()
+
 
 _current: _Current | None = None
 
@@ -67,14 +77,15 @@ def session() -> BackendSession:
             made = BackendSession(wanted[0], log_path(), environment=environment)
             _current = _Current(wanted, made, IdleWatch(lambda: made.is_busy))
         current = _current
-    backend, chosen = current.backend, preferences()
+    chosen = preferences()
     # Not this module's stop(): what it forgets belongs to Blender's own thread.
-    current.idle.touch(((60.0 * chosen.unload_minutes, backend.unload), (60.0 * chosen.stop_minutes, backend.stop)))
-    return backend
+    current.idle.touch(((60.0 * chosen.unload_minutes, current.unload), (60.0 * chosen.stop_minutes, current.stop)))
+    return current.backend
 
 
 def kept() -> dict[Any, Any]:
-    """Room for what is worth keeping from one frame to the next; it is forgotten when the backend is stopped."""
+    """Room for what is worth keeping from one frame to the next; it is forgotten when the backend gives its memory back
+    or is stopped, perhaps in the middle of a frame."""
     return {} if _current is None else _current.kept
 
 

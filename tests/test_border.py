@@ -236,6 +236,18 @@ def test_unload_reaches_the_renderer(session: BackendSession, tmp_path: Path) ->
     assert "unloaded" in session.log_path.read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what a process has mapped")
+def test_unload_gives_back_the_frames_that_nobody_has(session: BackendSession, tmp_path: Path) -> None:
+    held = session.request(ask(tmp_path / "marks", value=3), "view").wait(LIMIT)
+    session.request(ask(tmp_path / "marks", width=400, height=300), "final").wait(LIMIT).release()
+    gc.collect()
+    session.unload()
+    until(lambda: mapped("self", tmp_path) == mapped(session.info["pid"], tmp_path) == 1, "the other frame's end")
+    assert (held.planes["color"] == 3).all()
+    held.release()
+    session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()
+
+
 def test_dropping_a_client_cancels_its_requests(session: BackendSession, tmp_path: Path) -> None:
     pending = session.request(ask(tmp_path / "marks", "hold"), "view", interactive=True)
     until(begun(tmp_path / "marks", "hold"), "the frame")

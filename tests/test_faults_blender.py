@@ -33,6 +33,7 @@ def test_faults_are_told_and_leave_nothing_behind(bpy_python: Path, tmp_path: Pa
     assert told["codes"] == [["internal", True]] * 3 and told["asked"] == 1 and told["logged"]
     assert told["fits"] == [True, 3]
     assert told["views"] == 0 and told["ready"], "forgetting views neither fails nor ends the renderer"
+    assert told["rests"] == [0, 0], "what frames have left stays for ever"
     assert told["timers"] == [True, True] and told["job"], "a set-up under way outlives the loading of a file"
     assert told["refused"] and told["left"] == [] and not told["scene"], "a start that fails leaves nothing"
     assert told["again"] and told["gone"]

@@ -136,7 +136,8 @@ class BackendSession:
             c.drop_client(client)
 
     def unload(self) -> None:
-        """Let the backend give back the memory of avatars, also on the GPU; the next request loads them again."""
+        """Give back the memory of avatars, also on the GPU, and of frames that nobody has; the next request takes it
+        again."""
         if (c := self._connection) is not None and c.error is None:
             c.unload()
 

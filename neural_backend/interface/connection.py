@@ -120,8 +120,11 @@ class Connection:
             self._pool.drop(client)
 
     def unload(self) -> None:
-        """Ask the backend to give the memory of avatars and GPU back; the next request loads them again."""
-        self._process.send({"type": "unload"})
+        """Give back the memory of frames that nobody has, and ask the backend for that of avatars and GPU; the next
+        request takes it again."""
+        with self.lock:
+            self._pool.drop_free()
+            self._process.send({"type": "unload"})
 
     def check_start(self) -> None:
         """End a backend that takes too long to greet."""

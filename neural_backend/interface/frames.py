@@ -214,6 +214,11 @@ class FramePool:
             else:
                 self.discard(number)
 
+    def drop_free(self) -> None:
+        """Forget all buffers that nobody uses now."""
+        for number in self._buffers.keys() - self._busy:
+            self.discard(number)
+
     def close(self) -> None:
         """Forget everything and remove the folders. The backend must have ended."""
         self._buffers.clear()

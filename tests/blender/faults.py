@@ -4,6 +4,7 @@
 import os
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import bpy
@@ -61,10 +62,33 @@ harness.tell(fits=[seen[0] == seen[1], len(set(seen))])
 # The views of a file are forgotten also where nobody says any more which Python is to be used.
 session.session().wait_until_ready()
 viewport._state.views[1] = viewport.Viewed("view", Preview(lambda request: None, viewport.cache))
-del os.environ["NEURAL_AVATAR_PYTHON"]
+python = os.environ.pop("NEURAL_AVATAR_PYTHON")
 viewport.forget()
 harness.tell(views=len(viewport._state.views), ready=session.is_ready())
 session.stop()
+
+# What frames have left for the next ones goes when there has been none for long.
+os.environ["NEURAL_AVATAR_PYTHON"] = python
+genuine, rests, never = session.preferences, [], {"unload_minutes": 0, "stop_minutes": 0}
+
+
+def rest(**minutes: float) -> None:
+    session.preferences = lambda: SimpleNamespace(**{**vars(genuine()), **never, **minutes})
+    session.session()
+
+
+rest()
+for name, minutes in (("unload_minutes", 1e-3), ("stop_minutes", 2e-3)):
+    session.room("backdrop", (4, 4, 4))
+    rest(**{name: minutes})
+    end = time.monotonic() + 60
+    while session.kept() and time.monotonic() < end:
+        time.sleep(0.01)
+    rests.append(len(session.kept()))
+session.preferences = genuine
+session.stop()
+del os.environ["NEURAL_AVATAR_PYTHON"]
+harness.tell(rests=rests)
 
 # A job of the set-up goes on while files are loaded, and its end is noticed.
 end = threading.Event()
