@@ -26,8 +26,10 @@ class IdleWatch:
     def touch(self, steps: Sequence[tuple[float, Callable[[], None]]]) -> None:
         """Something was asked just now."""
         with self._changed:
-            self._last = time.monotonic()
+            before, self._last = [s for s, _ in self._steps], time.monotonic()
             self._steps = sorted(((s, step) for s, step in steps if s > 0), key=lambda pair: pair[0])
+            if [s for s, _ in self._steps] != before:
+                self._changed.notify_all()  # the thread may be waiting for longer than is now wished
             if self._thread is None and self._steps and not self._ended:
                 self._thread = threading.Thread(target=self._watch, name="neural-avatar-idle", daemon=True)
                 self._thread.start()

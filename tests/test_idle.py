@@ -50,6 +50,20 @@ def test_time_does_not_count_while_a_frame_is_drawn() -> None:
     assert called.wait(10)
 
 
+def test_a_shorter_time_holds_at_once() -> None:
+    asked, called = threading.Event(), threading.Event()
+
+    def is_busy() -> bool:
+        asked.set()
+        return False
+
+    watch = IdleWatch(is_busy)
+    watch.touch([(3600.0, called.set)])
+    assert asked.wait(10)
+    watch.touch([(0.01, called.set)])
+    assert called.wait(10)
+
+
 def test_an_end_calls_nothing_more() -> None:
     called: list[int] = []
     watch = IdleWatch(lambda: False)
