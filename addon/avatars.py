@@ -43,6 +43,15 @@ def absolute_path(obj: Any) -> str:
     return known if known and os.path.exists(known) else _bundled(found) or found
 
 
+def relative(path: str, folder: str) -> str:
+    """A file as seen from a folder: ``//`` and separators that every system reads; the path itself where the file is on
+    another drive."""
+    try:
+        return "//" + os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:
+        return path
+
+
 def _bundled(path: str) -> str:
     """The avatar that comes with this installation, where a file names that of another; '' where it does not."""
     folder, name = os.path.split(path)

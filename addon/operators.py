@@ -97,10 +97,7 @@ def _as_preferred(path: str) -> str:
     """A path as the user's preferences want it: relative to the blend file where there is one and it can be."""
     if path.startswith("//") or not bpy.data.filepath or not bpy.context.preferences.filepaths.use_relative_paths:
         return path
-    try:
-        return bpy.path.relpath(path)
-    except ValueError:  # another drive
-        return path
+    return avatars.relative(path, os.path.dirname(bpy.data.filepath))
 
 
 class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):

@@ -30,10 +30,7 @@ def _save_pre(*arguments: Any) -> None:
             continue
         obj.neural_avatar.known_at = absolute
         if moves:
-            try:
-                moved = "//" + os.path.relpath(absolute, new).replace(os.sep, "/")
-            except ValueError:  # another drive
-                moved = absolute
+            moved = avatars.relative(absolute, new)
             if moved != path:
                 _before[obj.name] = path
                 obj.neural_avatar["avatar_path"] = moved
@@ -58,9 +55,9 @@ def _import_post(context: Any, *_: Any) -> None:
         path = obj.neural_avatar.avatar_path
         if path.startswith("//"):
             absolute = os.path.normpath(bpy.path.abspath(path, library=library))
-            own = bpy.path.relpath(absolute) if bpy.data.filepath else absolute
             if os.path.exists(absolute):
-                obj.neural_avatar["avatar_path"] = own
+                folder = os.path.dirname(bpy.data.filepath)
+                obj.neural_avatar["avatar_path"] = avatars.relative(absolute, folder) if folder else absolute
 
 
 def _local() -> list[Any]:

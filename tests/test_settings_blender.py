@@ -60,6 +60,14 @@ def test_settings_survive(bpy_python: Path, tmp_path: Path) -> None:
     assert told["override, detected"] == ["LKnee", "TAIL", told["rows"]]
 
 
+def test_avatars_are_found_wherever_files_come_from(bpy_python: Path, tmp_path: Path) -> None:
+    told = finish(start(bpy_python, "relocation.py", AVATAR, tmp_path, resources=tmp_path / "config"))
+    ada = str(tmp_path / "library" / "ada.avatar")
+    assert told["added"] == "//ada.avatar"
+    assert told["windows"] == ["//../avatars/ada.avatar", r"D:\ada.avatar", r"\\server\share\ada.avatar"]
+    assert told["append, another drive"] == [ada if told["appends are watched"] else "//ada.avatar", ada]
+
+
 def test_panels_say_what_is_wrong_and_help(bpy_python: Path, tmp_path: Path) -> None:
     told = finish(start(bpy_python, "panels.py", AVATAR, tmp_path, resources=tmp_path / "config", HOME=str(tmp_path)))
     assert (

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs inside Blender: the paths of avatars as other systems, drives, libraries and failed saves leave them. Arguments:
+avatar, folder."""
+
+import ntpath
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import bpy
+import harness
+
+avatar, out = sys.argv[1], Path(sys.argv[2])
+harness.enable()
+from neural_avatar.addon import avatars  # noqa: E402
+
+library, shots, elsewhere = (out / name for name in ("library", "shots", "elsewhere"))
+for folder in (library, shots, elsewhere):
+    folder.mkdir()
+ada = library / "ada.avatar"
+shutil.copy(avatar, ada)
+told: dict[str, object] = {}
+
+
+def save(path: Path, **options) -> None:
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), **options)
+
+
+def load(path: Path, overriding: bool = False) -> bpy.types.Object:
+    """An armature of a file."""
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    return next(o for o in bpy.data.objects if o.type == "ARMATURE" and bool(o.override_library) == overriding)
+
+
+def bring(action, name: str) -> bpy.types.Object:
+    """A person out of the library into a new file, linked or appended."""
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    save(shots / "shot.blend")
+    folder = str(library / "character.blend" / "Object")
+    action(filepath=os.path.join(folder, name), directory=folder, filename=name)
+    person = bpy.data.objects[name]
+    bpy.context.view_layer.objects.active = person
+    return person
+
+
+harness.new_scene()
+save(library / "character.blend")
+person = harness.add_person(str(ada))
+name = person.name
+told["added"] = person.neural_avatar.avatar_path
+save(library / "character.blend")
+
+# Written with the separators that every system reads, and as they are where no relative path leads there.
+windows = SimpleNamespace(path=ntpath, sep=ntpath.sep)
+with mock.patch.object(avatars, "os", windows):
+    told["windows"] = [
+        avatars.relative(path, r"C:\project\shots")
+        for path in (r"C:\project\avatars\ada.avatar", r"D:\ada.avatar", r"\\server\share\ada.avatar")
+    ]
+told["appends are watched"] = hasattr(bpy.app.handlers, "blend_import_post")
+with mock.patch.object(os.path, "relpath", side_effect=ValueError("path is on mount 'D:', start on mount 'C:'")):
+    person = bring(bpy.ops.wm.append, name)
+told["append, another drive"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
+harness.tell(**told)
