@@ -117,7 +117,8 @@ def test_options_that_change_nothing_are_named() -> None:
         ({"residual": False, "weight_coordinates": 5.0}, []),
         ({"method": "textured", "weight_coordinates": 5.0}, ["--weight-coordinates"]),
         ({"init_from": "a.avatar", "method": "textured", "pretrain": 0.5}, ["--pretrain"]),
-        ({"weight_coordinates": 5.0, "proxy_steps": 0}, []),
+        ({"weight_coordinates": 5.0, "proxy_steps": 0, "weight_sides": 2.0}, []),
+        ({"residual": False, "weight_sides": 2.0}, ["--weight-sides"]),
         ({"method": "v2v", "texture_size": 64, "weight_coordinates": 2.0}, ["--texture-size", "--weight-coordinates"]),
     ):
         assert TrainConfig(**options).idle == idle  # type: ignore[arg-type]

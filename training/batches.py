@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..neural_backend.interface.camera import Camera
-from ..neural_backend.interface.skeleton import INDEX
 from ..neural_backend.virtual_camera import crop_camera
 from .crops import Augmentation, Crop, cut_crop, vary_camera
 from .dataset import Dataset, View
@@ -24,6 +23,7 @@ from .disturbance import Disturbance, disturb
 from .losses import Truth
 from .prefetch import Prefetch, workers_for
 from .sequences import FORGET, FROM_TRUTH, Before
+from .sides import FilmedSides, turned
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ def enlarged(camera: Camera, factor: int) -> Camera:
     return camera.crop(0, 0, w, h, w * factor, h * factor)
 
 
+#: One step in so many looks at unseen sides too, where it is asked to.
+UNSEEN_EVERY = 4
+
 #: Joints (B, 137, 3), confidence (B, 137) and cameras, without pictures.
 Poses = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ...]]
 
@@ -88,7 +91,8 @@ Poses = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], tuple[Camera, ..
 @dataclass(frozen=True)
 class Batch:
     """joints: (B, 137, 3) world metres; confidence: (B, 137); cameras: B cameras of the network's size; truth: see
-    Truth; which: places of the B shots in the source's list; before: the rows before, where the source gives them."""
+    Truth; which: places of the B shots in the source's list; before: the rows before, where the source gives them;
+    unseen: poses from sides that were not filmed, in some steps, where the source gives them."""
 
     joints: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
@@ -96,6 +100,7 @@ class Batch:
     truth: Truth
     which: tuple[int, ...] = ()
     before: Before | None = None
+    unseen: Poses | None = None
 
 
 def stack(
@@ -118,17 +123,17 @@ class BatchSource:
 
     part: this process's number and how many train together. What is random is drawn for the whole batch, of which each
     process makes its part: together they see what one alone would. before: how many rows before each
-    shot's own a batch holds as well.
+    shot's own a batch holds as well. sides: given where batches are to hold poses from unseen sides.
     """
 
     def __init__(
         self, shots: Sequence[Shot], batch: int, seed: int, augmentation: Augmentation, device: torch.device,
         disturbance: Disturbance | None = None, before: int = 0, part: tuple[int, int] = (0, 1),
-        workers: int | None = None,
+        workers: int | None = None, sides: FilmedSides | None = None,
     ) -> None:  # fmt: skip
         self._shots, self._batch, self._seed = tuple(shots), batch, seed
         self._augmentation, self._device = augmentation, device
-        self._disturbance = disturbance or Disturbance()
+        self._disturbance, self._sides = disturbance or Disturbance(), sides
         self._before, self._shot_before = before, _shots_before(self._shots) if before else ()
         own = batch // part[1]
         self._own = slice(part[0] * own, (part[0] + 1) * own)
@@ -171,20 +176,9 @@ class BatchSource:
     def _make_poses(self, step: int, attempt: int) -> Poses:
         rng = np.random.default_rng((self._seed, 3, step, attempt))
         shots = [self._shots[i] for i in self._choose(step)]
-        cameras = [vary_camera(self._turned(shot, rng), rng, self._augmentation) for shot in shots]
+        cameras = [vary_camera(turned(shot, rng), rng, self._augmentation) for shot in shots]
         shots, cameras = shots[self._own], cameras[self._own]
         return np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots]), tuple(cameras)
-
-    def _turned(self, shot: Shot, rng: np.random.Generator) -> Camera:
-        angle = rng.uniform(0, 2 * np.pi)
-        c, s = np.cos(angle), np.sin(angle)
-        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
-        hips = shot.joints[INDEX["MidHip"]].astype(np.float64)
-        source = shot.dataset.camera(shot.view)
-        around = replace(source, R=source.R @ turn, t=source.t + source.R @ (hips - turn @ hips))
-        size = (shot.camera.height, shot.camera.width)
-        framed = crop_camera(around, shot.joints, shot.confidence, size, shot.body_size)
-        return framed or shot.camera  # the hips stay where they were, so that the body hardly ever leaves the picture
 
     def close(self) -> None:
         """End the threads."""
@@ -202,8 +196,23 @@ class BatchSource:
         crops = [shot.crop(enlarged(camera, detail)) for shot, camera in zip(shots, cameras, strict=True)]
         batch = stack(shots, crops, np.stack([np.ones_like(random), random]), self._device)
         before = self._rows_before(which, cameras, step, attempt, detail) if self._before else None
+        unseen = self._unseen(step, attempt) if step % UNSEEN_EVERY == UNSEEN_EVERY - 1 else None
         return replace(batch, joints=joints[own], confidence=confidence[own], cameras=tuple(cameras),
-                       which=tuple(which[own]), before=before)  # fmt: skip
+                       which=tuple(which[own]), before=before, unseen=unseen)  # fmt: skip
+
+    def _unseen(self, step: int, attempt: int) -> Poses | None:
+        """Poses from unseen sides, as many as a batch has; None where there are none."""
+        if self._sides is None:
+            return None
+        rng = np.random.default_rng((self._seed, 5, step, attempt))
+        found = [self._sides.unseen(rng) for _ in range(self._batch)]
+        some = [pair for pair in found if pair is not None]
+        if not some:
+            return None
+        pairs = [some[i % len(some)] for i in range(self._batch)]  # every process needs as many
+        cameras = [vary_camera(camera, rng, self._augmentation) for _, camera in pairs][self._own]
+        shots = [shot for shot, _ in pairs][self._own]
+        return np.stack([s.joints for s in shots]), np.stack([s.confidence for s in shots]), tuple(cameras)
 
     def _rows_before(
         self, which: Sequence[int], cameras: Sequence[Camera], step: int, attempt: int, detail: int

@@ -20,8 +20,8 @@ DEFAULT_MINUTES = 60.0
 _TEXTURES = ("texture_size", "unseen", "weight_smooth", "weight_view")
 _LEARNING = (
     "skips", "wide", "minutes", "cpu_minutes", "steps", "batch", "lr", "guide", "pretrain", "image_loss", "vgg_weights",
-    "weight_image", "weight_mask", "weight_smooth", "weight_view", "weight_coordinates", "zoom", "shift", "rotation",
-    "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
+    "weight_image", "weight_mask", "weight_smooth", "weight_view", "weight_coordinates", "weight_sides", "zoom",
+    "shift", "rotation", "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
 )  # fmt: skip
 _IDLE: dict[str, tuple[str, ...]] = {
     "textured-proxy": (), "textured": (), "static": _LEARNING, "direct-proxy": _TEXTURES,
@@ -128,6 +128,9 @@ class TrainConfig:
     weight_smooth: float = _option(0.5, "weight of the total variation of the textures")
     weight_view: float = _option(0.1, "weight that holds view-dependent colour small")
     weight_coordinates: float = _option(1.0, "weight that holds texture coordinates to the proxy's")
+    weight_sides: float = _option(
+        1.0, "weight that holds method textured-proxy to the proxy from sides that no camera filmed; 0 for none"
+    )
     weight_adversarial: float = _option(
         -1.0, "weight of the adversarial loss, of discriminators that learn beside; below 0 for the method's own "
         f"({V2V_ADVERSARIAL:g} for v2v, 0 for all others)"
@@ -197,7 +200,7 @@ class TrainConfig:
         _require(0 <= self.pretrain < 1 and 0 <= self.ema < 1, "--pretrain and --ema must lie in 0..1, below 1")
         _require(0 <= self.guide <= 1, "--guide must lie in 0..1")
         _require(self.jitter >= 0 and 0 <= self.dropout < 1, "--jitter must be at least 0, --dropout in 0..1, below 1")
-        for name in ("image", "mask", "smooth", "view", "coordinates", "temporal"):
+        for name in ("image", "mask", "smooth", "view", "coordinates", "sides", "temporal"):
             _require(getattr(self, f"weight_{name}") >= 0, f"--weight-{name} must be at least 0")
         _require(self.clip > 0, "--clip must be more than 0")
         extras = self.adversarial or self.features or self.weight_temporal
@@ -230,6 +233,7 @@ class TrainConfig:
             ("pretrain", self.taught),
             ("guide", self.taught),
             ("weight_coordinates", self.method == "textured-proxy"),
+            ("weight_sides", not self.outright and self.method == "textured-proxy"),
             ("proxy_steps", self.init != "random"),
         ):
             names |= set() if used else {name}
@@ -262,6 +266,11 @@ class TrainConfig:
     def outright(self) -> bool:
         """Whether the network predicts parts and coordinates outright."""
         return self.method == "textured" or not self.residual
+
+    @property
+    def holds_sides(self) -> bool:
+        """Whether the network is held to the proxy where no camera looked from."""
+        return self.method == "textured-proxy" and self.residual and self.weight_sides > 0
 
     @property
     def black_unseen(self) -> bool:

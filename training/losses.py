@@ -130,6 +130,16 @@ def coordinates_loss(coordinates: Coordinates, proxy: ProxyMaps) -> Tensor:
     return off.square().sum() / (2 * mean_over_processes((proxy.part > 0).sum().float())).clamp_min(1)
 
 
+def proxy_loss(logits: Tensor, coordinates: Coordinates, proxy: ProxyMaps) -> Tensor:
+    """How far a prediction leaves the proxy: the divergence of its parts, (B, 25, H, W) logits, and the distance of its
+    coordinates on the part that is seen; both means over the pixels that the proxy covers."""
+    person = mean_over_processes((proxy.part > 0).sum().float()).clamp_min(1)
+    own, known = (functional.log_softmax(x, 1) for x in (logits, proxy.logits))
+    parts = functional.kl_div(own, known, reduction="sum", log_target=True)
+    off = coordinates_off(coordinates, proxy.part, proxy.visible).abs().sum() / 2
+    return (parts + off) / person
+
+
 def total_variation(textures: Tensor) -> Tensor:
     """The mean absolute difference of neighbouring texels. textures: (24, 3, S, S)."""
     return (textures[..., 1:, :] - textures[..., :-1, :]).abs().mean() + (

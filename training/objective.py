@@ -15,7 +15,7 @@ from ..neural_backend.avatar import Avatar, BodyMaps, Prediction
 from ..neural_backend.past import Past
 from . import losses
 from .adversarial import Adversary, Seen
-from .batches import Batch
+from .batches import Batch, Poses
 from .config import TrainConfig
 from .light import LightGains
 from .pretraining import Lesson
@@ -84,6 +84,8 @@ class Objective:
             terms["light"] = self._light.penalty()
         if maps.proxy is not None and maps.coordinates is not None:
             terms["coordinates"] = config.weight_coordinates * losses.coordinates_loss(maps.coordinates, maps.proxy)
+        if batch.unseen is not None:
+            terms["sides"] = config.weight_sides * self._left(batch.unseen)
         taught = Terms({})
         if surface is not None and maps.coordinates is not None:
             taught = self._taught(maps, surface, guidance)
@@ -93,6 +95,11 @@ class Objective:
         if config.weight_temporal and batch.before is not None:
             terms["temporal"] = config.weight_temporal * self._temporal(prediction, batch, batch.before, past, detail)
         return Terms(terms | taught.logged, taught.weights)
+
+    def _left(self, poses: Poses) -> Tensor:
+        maps = self._avatar.maps(*poses)
+        assert maps.coordinates is not None and maps.proxy is not None
+        return losses.proxy_loss(maps.logits, maps.coordinates, maps.proxy)
 
     def _lit(self, prediction: Prediction, which: Sequence[int]) -> Prediction:
         return prediction if self._light is None else replace(prediction, rgb=prediction.rgb * self._light(which))

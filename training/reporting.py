@@ -18,8 +18,8 @@ from .tensorboard import Board
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts",
-           "surface", "temporal", "adversarial", "features", "discriminator", "waiting", "preview_psnr")  # fmt: skip
+_FIELDS = ("step", "seconds", "lr", "loss", "image", "mask", "smooth", "light", "coordinates", "parts", "surface",
+           "sides", "temporal", "adversarial", "features", "discriminator", "waiting", "preview_psnr")  # fmt: skip
 
 
 class Bar:

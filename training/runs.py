@@ -32,6 +32,7 @@ from .pictures import PictureCache
 from .preview import LOOKS, Preview, preview_shots
 from .reporting import Log, Reporter
 from .run_folder import begin_in, run_folder
+from .sides import FEW, FilmedSides
 from .surfaces import PredictedSurfaces, Surfaces, make_surfaces
 from .trainer import Trainer
 from .vgg import find_vgg_weights, load_vgg, random_vgg
@@ -129,7 +130,8 @@ def _prepare(
         )
         part = (parallel.rank(), parallel.size())
         before = PAST_FRAMES if avatar.config.reads_past else int(config.weight_temporal > 0)
-        source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part)
+        sides = _unseen_sides(config, shots, facts, reporter)
+        source = BatchSource(shots, config.batch, config.seed, augmentation, device, errors, before, part, sides=sides)
         before_in = str(begun.get("precision", ""))
         avatar.mixed_precision = in_bfloat16(config.precision, device, before_in)
         precision = precision_name(avatar.mixed_precision)
@@ -157,6 +159,19 @@ def _prepare(
     trainer.make_same()
     trainer.goes_on()  # all by one clock from here on
     return _Run(trainer, source, preview, datasets, shots)
+
+
+def _unseen_sides(
+    config: TrainConfig, shots: Sequence[Shot], facts: dict[str, Any], reporter: Reporter
+) -> FilmedSides | None:
+    """The sides that were filmed, where there are others; their share goes into the facts."""
+    sides = FilmedSides(shots) if config.holds_sides else None
+    share = sides.unseen_share() if sides is not None else 0.0
+    if share < FEW:
+        return None
+    facts["unseen_sides"] = round(share, 3)
+    reporter.say(f"Of the sides of the body {share:.0%} were not filmed: there the surface alone tells how it looks.")
+    return sides
 
 
 def _check_held_out(config: TrainConfig, datasets: Sequence[Dataset], reporter: Reporter) -> None:

@@ -17,7 +17,7 @@ from ..neural_backend.avatar import Avatar
 from ..neural_backend.interface.messages import BackendError
 from . import parallel
 from .adversarial import make_adversary
-from .batches import BatchSource
+from .batches import UNSEEN_EVERY, BatchSource
 from .checkpoint import Checkpoint, nest, shared_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
 from .devices import as_laid_out, lay_out
@@ -200,7 +200,8 @@ class Trainer:
         """Compute a step of the largest pictures that the run will see, and learn nothing from it: a GPU whose memory
         does not suffice for the end is told of at the beginning."""
         detail = 2 if self.config.refine else 1
-        terms = self._objective.terms(self._source.batch(self.state.step, 0, detail), self.state.step, detail)
+        step = self.state.step + -(self.state.step + 1) % UNSEEN_EVERY  # the next that looks at unseen sides too
+        terms = self._objective.terms(self._source.batch(step, 0, detail), step, detail)
         terms.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.zero_grad(set_to_none=True)
 
