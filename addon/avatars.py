@@ -32,15 +32,26 @@ def absolute_path(obj: Any) -> str:
     override = getattr(original, "override_library", None)
     library = original.library or (override.reference.library if override and override.reference else None)
     if library is not None and path.startswith("//"):
-        beside_library = os.path.normpath(bpy.path.abspath(path, library=library))
+        beside_library = resolved(path, library)
         # An override may have set a path of its own, which is relative to the file that overrides.
         if original.library or os.path.exists(beside_library):
             return beside_library
-    found = os.path.normpath(os.path.abspath(bpy.path.abspath(path)))
+    found = resolved(path)
     if os.path.exists(found):
         return found
     known = original.neural_avatar.known_at if path.startswith("//") else ""
     return known if known and os.path.exists(known) else _bundled(found) or found
+
+
+def resolved(path: str, library: Any = None) -> str:
+    """The file that a path names; ``//`` means the folder of a library's blend file, else of the open one.
+
+    A file that Windows saved separates folders by ``\\``, which may be part of a name elsewhere: where a file is called
+    so, it is meant.
+    """
+    spellings = (path, bpy.path.native_pathsep(path)) if path.startswith("//") else (path,)
+    found = [os.path.normpath(os.path.abspath(bpy.path.abspath(p, library=library))) for p in spellings]
+    return found[0] if os.path.exists(found[0]) else found[-1]
 
 
 def relative(path: str, folder: str) -> str:
@@ -54,7 +65,7 @@ def relative(path: str, folder: str) -> str:
 
 def _bundled(path: str) -> str:
     """The avatar that comes with this installation, where a file names that of another; '' where it does not."""
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(bpy.path.native_pathsep(path))
     here = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", name)
     return here if os.path.basename(folder) == "assets" and name and os.path.exists(here) else ""
 

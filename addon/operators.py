@@ -80,7 +80,7 @@ class NEURAL_AVATAR_OT_add_avatar(_ArmatureOperator, bpy.types.Operator):
 
     def execute(self, context: Any) -> Outcome:
         try:
-            avatars.header(os.path.abspath(bpy.path.abspath(self.filepath)))
+            avatars.header(avatars.resolved(self.filepath))
         except BackendError as error:
             self.report({"ERROR"}, error.message)
             return {"CANCELLED"}
@@ -95,9 +95,9 @@ def _choose(operator: Any, context: Any) -> Outcome:
 
 def _as_preferred(path: str) -> str:
     """A path as the user's preferences want it: relative to the blend file where there is one and it can be."""
-    if path.startswith("//") or not bpy.data.filepath or not bpy.context.preferences.filepaths.use_relative_paths:
-        return path
-    return avatars.relative(path, os.path.dirname(bpy.data.filepath))
+    folder = os.path.dirname(bpy.data.filepath)
+    wanted = path.startswith("//") or bpy.context.preferences.filepaths.use_relative_paths
+    return avatars.relative(avatars.resolved(path), folder) if folder and wanted else path
 
 
 class NEURAL_AVATAR_OT_use_bundled(_ArmatureOperator, bpy.types.Operator):
@@ -179,7 +179,7 @@ def _add_person(operator: Any, context: Any, path: str) -> Outcome:
         operator.report({"ERROR"}, "This installation holds no avatar: choose a file.")
         return {"CANCELLED"}
     try:
-        header = avatars.header(os.path.abspath(bpy.path.abspath(path)))
+        header = avatars.header(avatars.resolved(path))
     except BackendError as error:
         operator.report({"ERROR"}, error.message)
         return {"CANCELLED"}

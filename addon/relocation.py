@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps relative paths of avatars true when a blend file is saved elsewhere or things are appended from another.
+"""Keeps relative paths of avatars true when a blend file is saved elsewhere, for other systems, or things are appended
+from another.
 
 Blender does this for its own paths, not for an add-on's.
 """
@@ -22,18 +23,20 @@ def _save_pre(*arguments: Any) -> None:
     _before.clear()
     target = _target(arguments)
     old, new = os.path.dirname(bpy.data.filepath), os.path.dirname(target)
-    moves = bool(bpy.data.filepath and target) and os.path.normcase(old) != os.path.normcase(new)
+    known = bool(bpy.data.filepath and target)
+    moves = known and os.path.normcase(old) != os.path.normcase(new)
     for obj in _local():
         path = obj.neural_avatar.avatar_path
         absolute = avatars.absolute_path(obj)
         if not path.startswith("//") or not os.path.exists(absolute):
             continue
         obj.neural_avatar.known_at = absolute
-        if moves:
-            moved = avatars.relative(absolute, new)
-            if moved != path:
-                _before[obj.name] = path
-                obj.neural_avatar["avatar_path"] = moved
+        # Where the file stays, what a path itself leads to is spelled for all systems, and nothing else is changed.
+        leads = absolute if moves else avatars.resolved(path)
+        spelled = avatars.relative(leads, new) if known and os.path.exists(leads) else path
+        if spelled != path:
+            _before[obj.name] = path
+            obj.neural_avatar["avatar_path"] = spelled
 
 
 @bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
@@ -54,7 +57,7 @@ def _import_post(context: Any, *_: Any) -> None:
             continue
         path = obj.neural_avatar.avatar_path
         if path.startswith("//"):
-            absolute = os.path.normpath(bpy.path.abspath(path, library=library))
+            absolute = avatars.resolved(path, library)
             if os.path.exists(absolute):
                 folder = os.path.dirname(bpy.data.filepath)
                 obj.neural_avatar["avatar_path"] = avatars.relative(absolute, folder) if folder else absolute

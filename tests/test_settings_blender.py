@@ -66,6 +66,10 @@ def test_avatars_are_found_wherever_files_come_from(bpy_python: Path, tmp_path: 
     assert told["added"] == "//ada.avatar"
     assert told["windows"] == ["//../avatars/ada.avatar", r"D:\ada.avatar", r"\\server\share\ada.avatar"]
     assert told["append, another drive"] == [ada if told["appends are watched"] else "//ada.avatar", ada]
+    assert told["backslashes"] == ada and told["name with backslashes"] is True
+    assert told["saved"] == "//../library/ada.avatar" and told["after copy"] == r"//..\library\ada.avatar"
+    assert told["bundled elsewhere"] is True and told["nowhere"] == "//nowhere.avatar"
+    assert told["linked"] == [r"//..\library\ada.avatar", ada]
 
 
 def test_panels_say_what_is_wrong_and_help(bpy_python: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import harness
 
 avatar, out = sys.argv[1], Path(sys.argv[2])
 harness.enable()
-from neural_avatar.addon import avatars  # noqa: E402
+from neural_avatar.addon import avatars, relocation  # noqa: E402
 
 library, shots, elsewhere = (out / name for name in ("library", "shots", "elsewhere"))
 for folder in (library, shots, elsewhere):
@@ -64,4 +64,38 @@ told["appends are watched"] = hasattr(bpy.app.handlers, "blend_import_post")
 with mock.patch.object(os.path, "relpath", side_effect=ValueError("path is on mount 'D:', start on mount 'C:'")):
     person = bring(bpy.ops.wm.append, name)
 told["append, another drive"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
+
+# Saved by Windows. A file of such a name is what is meant where there is one.
+person = bring(bpy.ops.wm.append, name)
+settings = person.neural_avatar
+settings.avatar_path, settings.known_at = "//..\\library\\ada.avatar", ""
+told["backslashes"] = avatars.absolute_path(person)
+odd = f"{shots}/..\\library\\ada.avatar"
+if os.sep == "/":
+    shutil.copy(ada, odd)
+told["name with backslashes"] = os.path.samefile(avatars.absolute_path(person), odd)
+if os.sep == "/":
+    os.remove(odd)
+save(shots / "shot.blend")
+told["saved"] = settings.avatar_path
+settings.avatar_path = "//..\\library\\ada.avatar"
+save(elsewhere / "copy.blend", copy=True)
+told["after copy"] = settings.avatar_path
+bundled = f"C:\\Users\\ada\\neural_avatar\\assets\\{os.path.basename(avatar)}"
+settings.avatar_path = bundled
+told["bundled elsewhere"] = avatars.absolute_path(person) == os.path.abspath(avatar)
+# What is found in another way than by the path may yet come: the path stays.
+settings.avatar_path, settings.known_at = "//nowhere.avatar", str(ada)
+save(shots / "shot.blend")
+told["nowhere"] = settings.avatar_path
+# A linked character's path is relative to its own file.
+person = load(library / "character.blend")
+relocation.unregister()
+person.neural_avatar.avatar_path = "//..\\library\\ada.avatar"
+save(library / "character.blend")
+relocation.register()
+person = bring(bpy.ops.wm.link, name)
+told["linked"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
+load(library / "character.blend")
+save(library / "character.blend")
 harness.tell(**told)
