@@ -25,7 +25,7 @@ def _save_pre(*arguments: Any) -> None:
     old, new = os.path.dirname(bpy.data.filepath), os.path.dirname(target)
     known = bool(bpy.data.filepath and target)
     moves = known and os.path.normcase(old) != os.path.normcase(new)
-    for obj in _local():
+    for obj in _own():
         path = obj.neural_avatar.avatar_path
         absolute = avatars.absolute_path(obj)
         if not path.startswith("//") or not os.path.exists(absolute):
@@ -63,8 +63,23 @@ def _import_post(context: Any, *_: Any) -> None:
                 obj.neural_avatar["avatar_path"] = avatars.relative(absolute, folder) if folder else absolute
 
 
-def _local() -> list[Any]:
-    return [o for o in bpy.data.objects if o.library is None and o.type == "ARMATURE" and o.neural_avatar.avatar_path]
+def _own() -> list[Any]:
+    """The armatures whose path to an avatar is this file's to keep."""
+    return [
+        o
+        for o in bpy.data.objects
+        if o.library is None and o.type == "ARMATURE" and o.neural_avatar.avatar_path and not _inherits(o)
+    ]
+
+
+def _inherits(obj: Any) -> bool:
+    """Whether an override has its avatar from its library: a path of its own would no longer follow that."""
+    reference = obj.override_library.reference if obj.override_library else None
+    return (
+        reference is not None
+        and reference.neural_avatar.avatar_path == obj.neural_avatar.avatar_path
+        and avatars.absolute_path(reference) == avatars.absolute_path(obj)
+    )
 
 
 def _target(arguments: tuple[Any, ...]) -> str:

@@ -98,4 +98,26 @@ person = bring(bpy.ops.wm.link, name)
 told["linked"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
 load(library / "character.blend")
 save(library / "character.blend")
+
+# An override follows its library in what it does not set itself, wherever the shot is saved.
+bring(bpy.ops.wm.link, name)
+assert bpy.ops.neural_avatar.make_override() == {"FINISHED"}
+override = bpy.context.view_layer.objects.active
+save(elsewhere / "shot.blend")
+told["override"] = override.neural_avatar.avatar_path
+shutil.copy(ada, shots / "bob.avatar")
+override.neural_avatar.avatar_path = "//../shots/bob.avatar"
+save(shots / "own.blend")
+told["override of its own"] = [override.neural_avatar.avatar_path]
+save(elsewhere / "own.blend")
+told["override of its own"].append(override.neural_avatar.avatar_path)
+person = load(library / "character.blend")
+shutil.copy(ada, library / "eve.avatar")
+person.neural_avatar.avatar_path = "//eve.avatar"
+save(library / "character.blend")
+override = load(elsewhere / "shot.blend", overriding=True)
+told["override, library changed"] = [override.neural_avatar.avatar_path, avatars.absolute_path(override)]
+person = load(library / "character.blend")
+person.neural_avatar.avatar_path = "//ada.avatar"
+save(library / "character.blend")
 harness.tell(**told)
