@@ -14,7 +14,7 @@ import bpy
 
 from . import avatars
 
-#: What a save has changed, in case it was the save of a copy: object's name to the path it had.
+#: What a save has changed, in case it was the save of a copy or fails: object's name to the path it had.
 _before: dict[str, str] = {}
 
 
@@ -43,8 +43,18 @@ def _save_pre(*arguments: Any) -> None:
 def _save_post(*arguments: Any) -> None:
     # The save of a copy leaves the open file where it was.
     if _before and os.path.normpath(bpy.data.filepath) != os.path.normpath(_target(arguments)):
-        for name, path in _before.items():
-            bpy.data.objects[name].neural_avatar["avatar_path"] = path
+        _restore()
+    _before.clear()
+
+
+@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
+def _save_post_fail(*_: Any) -> None:
+    _restore()
+
+
+def _restore() -> None:
+    for name, path in _before.items():
+        bpy.data.objects[name, None].neural_avatar["avatar_path"] = path
     _before.clear()
 
 
@@ -88,7 +98,12 @@ def _target(arguments: tuple[Any, ...]) -> str:
 
 
 #: The last is there from Blender 4.3 on; before, `known_at` leads to the avatar.
-_HANDLERS = (("save_pre", _save_pre), ("save_post", _save_post), ("blend_import_post", _import_post))
+_HANDLERS = (
+    ("save_pre", _save_pre),
+    ("save_post", _save_post),
+    ("save_post_fail", _save_post_fail),
+    ("blend_import_post", _import_post),
+)
 
 CLASSES = ()
 

@@ -70,8 +70,10 @@ def test_avatars_are_found_wherever_files_come_from(bpy_python: Path, tmp_path: 
     assert told["saved"] == "//../library/ada.avatar" and told["after copy"] == r"//..\library\ada.avatar"
     assert told["bundled elsewhere"] is True and told["nowhere"] == "//nowhere.avatar"
     assert told["linked"] == [r"//..\library\ada.avatar", ada]
-    assert told["override"] == "//ada.avatar" and told["override of its own"] == ["//bob.avatar", "//../shots/bob.avatar"]
+    assert told["override"] == "//ada.avatar"
+    assert told["override of its own"] == ["//bob.avatar", "//../shots/bob.avatar"]
     assert told["override, library changed"] == ["//eve.avatar", str(tmp_path / "library" / "eve.avatar")]
+    assert told["failed"] == ["//ada.avatar", ada]
 
 
 def test_panels_say_what_is_wrong_and_help(bpy_python: Path, tmp_path: Path) -> None:

@@ -120,4 +120,11 @@ told["override, library changed"] = [override.neural_avatar.avatar_path, avatars
 person = load(library / "character.blend")
 person.neural_avatar.avatar_path = "//ada.avatar"
 save(library / "character.blend")
+
+# A save that fails leaves the open file's paths as they were.
+person = load(library / "character.blend")
+try:
+    save(out / "no such folder" / "deep" / "character.blend")
+except RuntimeError:
+    told["failed"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
 harness.tell(**told)
