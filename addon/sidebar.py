@@ -55,7 +55,7 @@ class NEURAL_AVATAR_PT_tools(_Sidebar, bpy.types.Panel):
             column = layout.column(align=True)
             column.operator("neural_avatar.detect_mapping", text="Detect Mapping", icon="FILE_REFRESH").preset = "AUTO"
             own = column.operator("neural_avatar.add_person", text="Import Its Own Armature", icon="ARMATURE_DATA")
-            own.filepath = obj.neural_avatar.avatar_path
+            own.filepath = avatars.absolute_path(obj)
             offer(column, "neural_avatar.fit_proportions", icon="MOD_LENGTH")
             offer(column, "neural_avatar.shadow_proxy", icon="MOD_CLOTH")
             offer(column, "neural_avatar.bake_clip", icon="ACTION")

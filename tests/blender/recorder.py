@@ -11,14 +11,15 @@ class Layout:
 
     operator_context = "INVOKE_DEFAULT"
 
-    def __init__(self, said=None):
+    def __init__(self, said=None, given=None):
         self.__dict__["said"] = [] if said is None else said
+        self.__dict__["given"] = {} if given is None else given
 
     def __setattr__(self, name, value):
         assert hasattr(bpy.types.UILayout.bl_rna.properties.get(name), "name"), f"no layout has '{name}'"
 
     def _part(self, **options):
-        return Layout(self.said)
+        return Layout(self.said, self.given)
 
     row = column = box = split = _part
 
@@ -35,8 +36,11 @@ class Layout:
         self._icon(icon)
         group, _, bare = name.partition(".")
         kind = getattr(getattr(bpy.ops, group), bare).get_rna_type()
-        self.said.append(f"[{name}] {kind.name if text is None else text}")
-        return Options(kind.properties)
+        shown = kind.name if text is None else text
+        self.said.append(f"[{name}] {shown}")
+        options = Options(kind.properties)
+        self.given[shown] = options.given
+        return options
 
     def operator_menu_enum(self, name, prop, text="", **_):
         self.operator(name, text)
@@ -65,22 +69,33 @@ class Layout:
 
 
 class Options:
-    """An operator's properties, which must exist."""
+    """An operator's properties, which must exist; `given` are those that were set."""
 
     def __init__(self, properties):
         self.__dict__["properties"] = properties
+        self.__dict__["given"] = {}
 
     def __setattr__(self, name, value):
         assert name in self.properties, f"no property '{name}'"
+        self.given[name] = value
 
 
 def draw(panel, context=None):
     """What a panel says, all lines in one string; None where it is not shown."""
-    context = context or bpy.context
+    layout = _drawn(panel, context or bpy.context)
+    return layout and "\n".join(layout.said)
+
+
+def options(panel, button):
+    """What a panel's button gives its operator."""
+    return _drawn(panel, bpy.context).given[button]
+
+
+def _drawn(panel, context):
     if hasattr(panel, "poll") and not panel.poll(context):
         return None
     stand_in = SimpleNamespace(layout=Layout())
     if hasattr(panel, "draw_header"):
         panel.draw_header(stand_in, context)
     panel.draw(stand_in, context)
-    return "\n".join(stand_in.layout.said)
+    return stand_in.layout

@@ -12,10 +12,11 @@ from unittest import mock
 
 import bpy
 import harness
+import recorder
 
 avatar, out = sys.argv[1], Path(sys.argv[2])
 harness.enable()
-from neural_avatar.addon import avatars, relocation  # noqa: E402
+from neural_avatar.addon import avatars, relocation, sidebar  # noqa: E402
 
 library, shots, elsewhere = (out / name for name in ("library", "shots", "elsewhere"))
 for folder in (library, shots, elsewhere):
@@ -127,4 +128,13 @@ try:
     save(out / "no such folder" / "deep" / "character.blend")
 except RuntimeError:
     told["failed"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
+
+# A linked or appended character's own armature comes from the file that the character finds.
+told["own armature"] = []
+for action in (bpy.ops.wm.link, bpy.ops.wm.append):
+    bring(action, name)
+    button = recorder.options(sidebar.NEURAL_AVATAR_PT_tools, "Import Its Own Armature")
+    assert bpy.ops.neural_avatar.add_person(**button) == {"FINISHED"}
+    own = bpy.context.object
+    told["own armature"].append([own.neural_avatar.avatar_path, avatars.absolute_path(own)])
 harness.tell(**told)
