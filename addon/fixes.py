@@ -36,6 +36,7 @@ class NEURAL_AVATAR_OT_pick_bone(bpy.types.Operator):
             self.report({"WARNING"}, "The mapping is empty: press Map Joints first.")
             return {"CANCELLED"}
         row.bone = bone.name
+        obj.update_tag()  # a row tells Blender nothing: without this views would go on showing the old bone
         return {"FINISHED"}
 
 

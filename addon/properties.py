@@ -101,6 +101,7 @@ def fill_rows(obj: Any, detection: mapping.Detection) -> None:
     for row in settings.rows:
         one = found.get(row.joint, mapping.Row(row.joint, ""))
         row.bone, row.end, row.offset = one.bone, one.end, one.offset
+    obj.update_tag()  # rows tell Blender nothing: without this views would go on showing the old mapping
 
 
 CLASSES = (JointRow, AvatarSettings)

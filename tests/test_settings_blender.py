@@ -58,6 +58,7 @@ def test_settings_survive(bpy_python: Path, tmp_path: Path) -> None:
     assert told["override"] == [True, True, True] and told["override trouble"] == []
     assert told["override, loaded"] == ["RKnee", 0.5, True, told["rows"]]
     assert told["override, detected"] == ["LKnee", "TAIL", told["rows"]]
+    assert told["followed"] == told["override, followed"] == [True, True]
 
 
 def test_avatars_are_found_wherever_files_come_from(bpy_python: Path, tmp_path: Path) -> None:

@@ -152,4 +152,32 @@ override = next(o for o in bpy.data.objects if o.type == "ARMATURE" and o.overri
 knee = override.neural_avatar.rows["LKnee"]
 told["override, detected"] = [knee.bone, knee.end, len(override.neural_avatar.rows)]
 told["rows"] = len(wanted[2])
+
+
+def followed(change, **options) -> bool:
+    """Does the viewport learn that an operator has changed the active object?"""
+    updated: list[bpy.types.ID] = []
+
+    def note(_, depsgraph) -> None:
+        updated.extend(u.id.original for u in depsgraph.updates)
+
+    bpy.context.view_layer.update()
+    bpy.app.handlers.depsgraph_update_post.append(note)
+    assert change(**options) == {"FINISHED"}
+    bpy.context.view_layer.update()
+    bpy.app.handlers.depsgraph_update_post.remove(note)
+    return bpy.context.object in updated
+
+
+def mapping_followed(obj: bpy.types.Object) -> list[bool]:
+    bpy.context.view_layer.objects.active = obj
+    obj.data.bones.active = obj.data.bones["LAnkle"]
+    operators = bpy.ops.neural_avatar
+    return [followed(operators.pick_bone, joint="LKnee"), followed(operators.detect_mapping, preset="AUTO")]
+
+
+# What is drawn follows the mapping.
+told["override, followed"] = mapping_followed(override)
+bpy.ops.wm.open_mainfile(filepath=str(library / "character.blend"))
+told["followed"] = mapping_followed(bpy.data.objects[name])
 harness.tell(**told)
