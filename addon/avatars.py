@@ -29,18 +29,19 @@ def absolute_path(obj: Any) -> str:
     """The avatar file of an armature; ``//`` means the folder of the blend file that the armature comes from."""
     original = obj.original
     path: str = original.neural_avatar.avatar_path
-    override = getattr(original, "override_library", None)
-    library = original.library or (override.reference.library if override and override.reference else None)
-    if library is not None and path.startswith("//"):
-        beside_library = resolved(path, library)
-        # An override may have set a path of its own, which is relative to the file that overrides.
-        if original.library or os.path.exists(beside_library):
-            return beside_library
-    found = resolved(path)
-    if os.path.exists(found):
-        return found
-    known = original.neural_avatar.known_at if path.startswith("//") else ""
-    return known if known and os.path.exists(known) else _bundled(found) or found
+    libraries = _libraries(original) if path.startswith("//") else [None]
+    places = [resolved(path, library) for library in libraries]
+    known = [original.neural_avatar.known_at] if path.startswith("//") else []
+    found = next((place for place in (*places, *known) if os.path.exists(place)), "")
+    return found or _bundled(places[-1]) or places[-1]
+
+
+def _libraries(obj: Any) -> list[Any]:
+    """The libraries that a path of an armature may be relative to, None for the open file. An override inherits the
+    path of its reference, which may be one in turn, or has set one of its own: the first that leads to a file holds."""
+    override = obj.override_library
+    inherited = _libraries(override.reference) if override and override.reference else []
+    return [*inherited, obj.library]
 
 
 def resolved(path: str, library: Any = None) -> str:

@@ -74,6 +74,7 @@ def test_avatars_are_found_wherever_files_come_from(bpy_python: Path, tmp_path: 
     assert told["override"] == "//ada.avatar"
     assert told["override of its own"] == ["//bob.avatar", "//../shots/bob.avatar"]
     assert told["override, library changed"] == ["//eve.avatar", str(tmp_path / "library" / "eve.avatar")]
+    assert told["linked override"] == told["override of an override"] == ["//ada.avatar", ada]
     assert told["failed"] == ["//ada.avatar", ada]
     assert told["own armature"] == [["//../library/ada.avatar", ada]] * 2
 

@@ -36,13 +36,13 @@ def load(path: Path, overriding: bool = False) -> bpy.types.Object:
     return next(o for o in bpy.data.objects if o.type == "ARMATURE" and bool(o.override_library) == overriding)
 
 
-def bring(action, name: str) -> bpy.types.Object:
-    """A person out of the library into a new file, linked or appended."""
+def bring(action, name: str, source: Path = library / "character.blend") -> bpy.types.Object:
+    """A person out of a file into a new one, linked or appended."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     save(shots / "shot.blend")
-    folder = str(library / "character.blend" / "Object")
+    folder = str(source / "Object")
     action(filepath=os.path.join(folder, name), directory=folder, filename=name)
-    person = bpy.data.objects[name]
+    person = next(o for o in bpy.data.objects if o.name == name and (not o.library or o.library.name == source.name))
     bpy.context.view_layer.objects.active = person
     return person
 
@@ -121,6 +121,18 @@ told["override, library changed"] = [override.neural_avatar.avatar_path, avatars
 person = load(library / "character.blend")
 person.neural_avatar.avatar_path = "//ada.avatar"
 save(library / "character.blend")
+# A file between library and shot overrides the character and is linked in turn, or overridden once more.
+bring(bpy.ops.wm.link, name)
+assert bpy.ops.neural_avatar.make_override() == {"FINISHED"}
+override_name = bpy.context.view_layer.objects.active.name
+save(elsewhere / "between.blend")
+person = bring(bpy.ops.wm.link, override_name, elsewhere / "between.blend")
+assert person.override_library
+told["linked override"] = [person.neural_avatar.avatar_path, avatars.absolute_path(person)]
+assert bpy.ops.neural_avatar.make_override() == {"FINISHED"}
+save(out / "shot.blend")
+override = bpy.context.view_layer.objects.active
+told["override of an override"] = [override.neural_avatar.avatar_path, avatars.absolute_path(override)]
 
 # A save that fails leaves the open file's paths as they were.
 person = load(library / "character.blend")
