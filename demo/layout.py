@@ -6,7 +6,7 @@ All arrays are in world metres, Z up, frames first. The camera looks from -Y, mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float64]
 
 #: Direction (on the floor) in which the person should look in the middle of the clip.
 FACING = np.array([0.80, -0.60])
+#: How near the person may come to a prop, as a share of their height.
+_CLEAR = 0.42
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,38 @@ def plan(mid_hip: Array, height: float, frames_per_second: float) -> Layout:
     )
     target = np.stack([follow[:, 0], follow[:, 1], np.full(count, 0.51 * height)], -1)
     margin = 0.55 * height
+    column = _between("column", mid_hip, camera, round(0.1 * (count - 1)), 0.25, height)
     return Layout(
         camera, target, 50.0, height, mid_hip[:, :2].min(0) - margin, mid_hip[:, :2].max(0) + margin,
         (
-            _between("column", mid_hip, camera, round(0.1 * (count - 1)), 0.25, height),
+            _aside(column, mid_hip, camera, height),
             _between("planter", mid_hip, camera, round(0.55 * (count - 1)), 0.25, height),
         ),
     )  # fmt: skip
+
+
+def _aside(prop: Prop, mid_hip: Array, camera: Array, height: float) -> Prop:
+    """The prop, moved to the right as the camera sees it until it hides the person in a third of the frames at most, or
+    as seldom as it can: who moves little would stay behind it. The camera travels to the left, which takes it further
+    away from them."""
+    eye, person = camera[:, :2], mid_hip[:, :2]
+    to_person = person - eye
+    away = np.linalg.norm(to_person, axis=1)
+    right = np.stack([to_person[:, 1], -to_person[:, 0]], -1) / away[:, None]
+    best, least = prop, np.inf
+    for offset in np.linspace(0, 0.6 * height, 13):
+        place = prop.place[:2] + offset * right[len(right) // 2]
+        if offset and np.linalg.norm(person - place, axis=1).min() <= _CLEAR * height:
+            continue
+        to_prop = place - eye
+        # How far beside the person it is seen, in metres where the person stands.
+        beside = (to_prop * right).sum(1) / (to_prop * to_person).sum(1) * away**2
+        hidden = float((np.abs(beside) < 0.15 * height).mean())
+        if hidden < least:
+            best, least = replace(prop, place=np.array([*place, 0.0])), hidden
+        if hidden <= 1 / 3:
+            break
+    return best
 
 
 def _between(kind: str, mid_hip: Array, camera: Array, frame: int, share: float, height: float) -> Prop:
@@ -99,7 +126,7 @@ def _between(kind: str, mid_hip: Array, camera: Array, frame: int, share: float,
     person, eye = mid_hip[frame, :2], camera[frame, :2]
     for share_ in np.linspace(share, 0.8, 20):
         place = person + share_ * (eye - person)
-        if np.linalg.norm(mid_hip[:, :2] - place, axis=1).min() > 0.42 * height:
+        if np.linalg.norm(mid_hip[:, :2] - place, axis=1).min() > _CLEAR * height:
             break
     toward = eye - person
     return Prop(kind, np.array([place[0], place[1], 0.0]), float(np.arctan2(toward[1], toward[0]) + np.pi / 2))

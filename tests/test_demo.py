@@ -110,6 +110,20 @@ def test_stage_brings_any_clip_to_the_middle_facing_the_camera(steps: np.ndarray
     assert (plan.camera[:, 1] < placed[:, 1] - 1).all()
 
 
+@pytest.mark.parametrize("way", [0.0, 0.4, 3.0])
+def test_column_hides_nobody_for_long_who_moves_little(way: float) -> None:
+    placed = np.stack([np.linspace(-way / 2, way / 2, 48), np.zeros(48), np.ones(48)], -1)
+    plan = _module("layout").plan(placed, 1.7, 24)
+    (column,) = (prop.place[:2] for prop in plan.props if prop.kind == "column")
+    eye = plan.camera[:, :2]
+    to_person, to_column = placed[:, :2] - eye, column - eye
+    angle = np.arctan2(*to_person.T) - np.arctan2(*to_column.T)
+    hidden = np.abs(np.tan(angle)) * np.linalg.norm(to_person, axis=1) < 0.2  # metres beside the hips
+    assert hidden.mean() < 0.4, hidden
+    assert hidden.any() == (way > 1)
+    assert np.linalg.norm(placed[:, :2] - column, axis=1).min() > 0.5
+
+
 def _demo(out: Path, *arguments: str) -> str:
     command = [sys.executable, str(ROOT / "dev.py"), "demo", "--size", "96", "-o", str(out), *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=900, stdin=subprocess.DEVNULL)
