@@ -233,17 +233,21 @@ def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(
     assert process.returncode == 130 and "Interrupted." in rest and "Traceback" not in rest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends no pipe's reader and closes no terminal so")
+@pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)])
 def test_a_run_whose_words_nobody_reads_any_more_stops_with_a_checkpoint(
     root: Path, footage: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Ctrl-C ends `tee` in `train 2>&1 | tee log` too, and a terminal that closes takes its end away first."""
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup one is ignored here, and would be there
     process = command(root, "train", footage, "-o", tmp_path / "a.avatar", "--steps", 10**6, *SMALL)
+    signal.signal(number, before)
     log = tmp_path / "a.avatar.train" / "log.csv"
     wait_for(process, lambda: log.exists() and log.read_text().count("\n") > 1)
     assert process.stdout is not None
     process.stdout.close()
-    process.send_signal(number)
+    for _ in range(1 if number == signal.SIGINT else 2):  # shell and system both tell of a terminal that closes
+        process.send_signal(number)
     assert process.wait(300) == 130
     stopped = read_checkpoint(log.parent)
     assert stopped is not None and stopped.state["run"]["step"] > 0

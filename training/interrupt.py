@@ -21,10 +21,11 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows knows two of them
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
+                numbers.append(signal.SIGHUP)
+            for number in numbers:
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -33,6 +34,8 @@ class Interrupt:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
+            if number == getattr(signal, "SIGHUP", None):  # of a terminal that closes shell and system both tell
+                return
             raise KeyboardInterrupt
         self.asked = True
         with suppress(OSError):  # Ctrl-C reaches whoever reads it (`2>&1 | tee log`) too, and ends them first
