@@ -141,8 +141,8 @@ def write_pictures(avatar: Avatar, dataset: Dataset, frames: Sequence[Frame], fo
 @dataclass(frozen=True)
 class Choice:
     """Which frames to compare: cameras and splits by name, every N-th row of them; of the four quadrants, at most
-    ``most`` frames of each. Cameras and splits that are not named: held-out cameras that were not trained on all the
-    same, and every split but train; all, for the quadrants."""
+    ``most`` frames of each. Cameras and splits that are not named: held-out cameras, without those that were trained
+    on all the same where others are left, and every split but train; all, for the quadrants."""
 
     cameras: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
@@ -164,13 +164,13 @@ class Choice:
             )
         cameras = self.cameras or ("all",)
         if not self.cameras and not self.quadrants:
-            unseen = sorted(set(dataset.heldout_cameras) - set(trained))
-            if not unseen:
-                why = f"{dataset.path} holds no camera out"
-                why = f"Every camera that {dataset.path} holds out was trained on" if dataset.heldout_cameras else why
+            if not dataset.heldout_cameras:
                 raise BackendError(
-                    "dataset-cameras", f"{why}; name those to compare with --cameras, or ask for --quadrants."
-                )
+                    "dataset-cameras", f"{dataset.path} holds no camera out; name those to compare with --cameras, or "
+                    "ask for --quadrants.",
+                )  # fmt: skip
+            # Where all were trained on all the same there is nothing better to compare, which known_limits tells.
+            unseen = sorted(set(dataset.heldout_cameras) - set(trained)) or dataset.heldout_cameras
             cameras = tuple(dataset.camera_names[i] for i in unseen)
         views = dataset.views(wanted, cameras)
         rows = set(sorted({view.row for view in views})[:: self.every])
