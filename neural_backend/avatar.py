@@ -16,13 +16,13 @@ from .bone_maps import CHANNELS as BONE_CHANNELS
 from .bone_maps import draw_bones
 from .coordinates import Coordinates
 from .interface.avatar_header import METHODS
-from .interface.body import BodyFrames, body_frames, body_scale
+from .interface.body import BodyFrames, body_frames, body_scale, frames_in_camera
 from .interface.camera import Camera
 from .interface.proxy import PART_COUNT, ProxyGeometry, default_proxy
 from .interface.skeleton import INDEX, SIZE_BONES
 from .network import NARROW, Generator, NetworkConfig
 from .past import PAST_CHANNELS, Past, past_maps
-from .proxy_maps import ProxyMaps, frames_in_camera, proxy_maps
+from .proxy_maps import ProxyMaps, proxy_maps
 from .textures import sample_pictures
 from .two_scale import TwoScaleGenerator
 from .view_colour import MAX_ORDER, SHRINK, basis, part_directions, term_count, textures_seen

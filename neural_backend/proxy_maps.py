@@ -391,15 +391,3 @@ def _last_of_each(index: Tensor, wanted: Tensor, length: int) -> Tensor:
     places = torch.nonzero(wanted).squeeze(1)
     last = torch.full((length,), -1, dtype=torch.int64, device=index.device)
     return (found := last.scatter_reduce_(0, index[places], places, "amax"))[found >= 0]
-
-
-def frames_in_camera(frames: BodyFrames, cameras: Sequence[Camera], scale: np.ndarray) -> BodyFrames:
-    """Frames in world axes and body units (scene units / scale) to camera axes and body units."""
-    rotation = np.stack([c.R for c in cameras])
-    shift = np.stack([c.t for c in cameras])[:, None] / scale[:, None, None]
-
-    def point(x: np.ndarray) -> np.ndarray:
-        return np.asarray(np.einsum("bij,bnj->bni", rotation, x) + shift)
-
-    axes = np.einsum("bij,bnkj->bnki", rotation, frames.axes)
-    return BodyFrames(point(frames.origin), point(frames.end), axes, frames.twist, point(frames.joints))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
-from neural_avatar.neural_backend.interface.body import REQUIRED_JOINTS, body_frames
+from neural_avatar.neural_backend.interface.body import REQUIRED_JOINTS, body_frames, frames_in_camera
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.proxy import CAPSULES, ProxyGeometry, default_proxy
 from neural_avatar.neural_backend.interface.skeleton import INDEX, JOINT_COUNT
-from neural_avatar.neural_backend.proxy_maps import ProxyMaps, camera_rays, cast, frames_in_camera, pose_capsules
+from neural_avatar.neural_backend.proxy_maps import ProxyMaps, camera_rays, cast, pose_capsules
 from neural_avatar.training.rest_pose import rest_pose
 
 SIZE = (96, 48)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..neural_backend.interface.body import BodyFrames, body_frames, body_scale
+from ..neural_backend.interface.body import BodyFrames, body_frames, body_scale, frames_in_camera
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.proxy import PARAM_NAMES, RADII, ProxyGeometry
-from ..neural_backend.proxy_maps import camera_rays, cast, frames_in_camera, pose_capsules
+from ..neural_backend.proxy_maps import camera_rays, cast, pose_capsules
 from .batches import Shot
 from .spread import spread
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import skeleton
+from .camera import Camera
 from .skeleton import INDEX, LEFT_HAND, RIGHT_HAND, SIZE_BONES
 
 Array = npt.NDArray[np.float64]
@@ -50,6 +51,18 @@ class BodyFrames:
     axes: Array
     twist: Array
     joints: Array
+
+
+def frames_in_camera(frames: BodyFrames, cameras: Sequence[Camera], scale: Array) -> BodyFrames:
+    """Frames in world axes and body units (scene units / scale) to camera axes and body units."""
+    rotation = np.stack([c.R for c in cameras])
+    shift = np.stack([c.t for c in cameras])[:, None] / scale[:, None, None]
+
+    def point(x: Array) -> Array:
+        return np.asarray(np.einsum("bij,bnj->bni", rotation, x) + shift)
+
+    axes = np.einsum("bij,bnkj->bnki", rotation, frames.axes)
+    return BodyFrames(point(frames.origin), point(frames.end), axes, frames.twist, point(frames.joints))
 
 
 def body_scale(joints: npt.ArrayLike, confidence: npt.ArrayLike, rest_joints: npt.ArrayLike) -> Array:
