@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from neural_avatar.neural_backend.interface.skeleton import BODY_JOINTS
+from neural_avatar.training.footage.bones import body_height
 from support.shoot import edit_json, run
 
 
@@ -47,6 +48,12 @@ def test_the_report_is_self_contained(made: Path) -> None:
         ElementTree.fromstring(drawing)
     # The person looks at the cameras, more or less: the back was never seen.
     assert "Hardly anything is seen of the" in text and "back" in text
+
+
+def test_the_report_measures_the_person_as_height_does(made: Path) -> None:
+    with np.load(made / "joints.npz") as data:
+        tall = body_height(data["joints"], data["confidence"])
+    assert f"the person is about {tall:.2f} m tall" in (made / "report.html").read_text("utf-8")
 
 
 def test_a_sound_dataset_passes(made: Path, tmp_path: Path) -> None:

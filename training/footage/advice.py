@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from .bones import body_height
 from .check import film_heights
-from .quality import MOVES, SECTORS, person_height, ranges_of_motion
+from .quality import MOVES, SECTORS, ranges_of_motion
 from .survey import Survey
 
 Array = npt.NDArray[np.float64]
@@ -297,10 +298,10 @@ def _motion(survey: Survey) -> list[Advice]:
 
 
 def height_sentence(survey: Survey) -> str:
-    """How tall the person came out, so that a wrong scale is noticed."""
+    """How tall the person came out, measured as --height is applied, so that a wrong scale is noticed."""
     rows = survey.dataset.usable
-    tall = person_height(survey.dataset.joints[rows], survey.dataset.confidence[rows])
-    return f"By the bones' lengths the person is about {tall:.2f} m tall." if np.isfinite(tall) else ""
+    tall = body_height(survey.dataset.joints[rows], survey.dataset.confidence[rows])
+    return f"By the bones' lengths the person is about {tall:.2f} m tall." if tall else ""
 
 
 def _join(names: list[str]) -> str:

@@ -90,26 +90,6 @@ def project(cameras: tuple[Camera, ...], K: Array, joints: Floats) -> Floats:
     return out
 
 
-def bone_lengths(joints: Floats, confidence: Floats) -> Array:
-    """(T, 10) lengths of BONES in metres, NaN where an end is absent."""
-    pairs = np.array([[INDEX[a], INDEX[b]] for a, b in BONES])
-    lengths = np.linalg.norm(joints[:, pairs[:, 0]].astype(np.float64) - joints[:, pairs[:, 1]], axis=-1)
-    known = (confidence[:, pairs] > 0).all(-1)
-    return np.where(known, lengths, np.nan)
-
-
-def person_height(joints: Floats, confidence: Floats) -> float:
-    """About how tall the person is, metres: legs, trunk and head along the bones; NaN where too little is known."""
-    chains = [("MidHip", "Neck"), ("RHip", "RKnee"), ("RKnee", "RAnkle"), ("LHip", "LKnee"), ("LKnee", "LAnkle")]
-    parts = []
-    for a, b in chains:
-        known = (confidence[:, INDEX[a]] > 0) & (confidence[:, INDEX[b]] > 0)
-        gap = np.linalg.norm(joints[:, INDEX[a]] - joints[:, INDEX[b]], axis=-1)[known]
-        parts.append(float(np.median(gap)) if gap.size else float("nan"))
-    legs = np.nanmean([parts[1] + parts[2], parts[3] + parts[4]])
-    return float(parts[0] + legs) * 1.28 if np.isfinite(legs) else float("nan")
-
-
 @dataclass(frozen=True)
 class Directions:
     """From where the body is seen. azimuth, elevation: (T, C) degrees of the camera as the trunk sees it: 0 in front,

@@ -17,7 +17,8 @@ from ...neural_backend.clip import NPZ_ERRORS
 from ...neural_backend.interface.messages import BackendError
 from ..dataset import Dataset, View, read_dataset
 from ..pictures import Picture, load_picture
-from .quality import FIGURE, FIGURES, Directions, bone_lengths, directions, inside_share, picture_figures, project
+from .bones import lengths
+from .quality import BONES, FIGURE, FIGURES, Directions, directions, inside_share, picture_figures, project
 from .tables import Table
 
 Array = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def look_through(folder: Path, progress: Progress, table: Path | None = None) ->
     seen = flat.reshape(rows, count, -1)
     return Survey(
         data, expected, np.isfinite(seen[..., FIGURE["area"]]), seen[..., :-1], seen[..., -1], pixels,
-        bone_lengths(data.joints, data.confidence), directions(data.cameras, data.joints, data.confidence),
+        lengths(data.joints, data.confidence, BONES), directions(data.cameras, data.joints, data.confidence),
         _film_scale(folder, K), tuple(broken), _read_making(folder, rows, count),
     )  # fmt: skip
 
