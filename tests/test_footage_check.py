@@ -56,6 +56,12 @@ def test_the_report_measures_the_person_as_height_does(made: Path) -> None:
     assert f"the person is about {tall:.2f} m tall" in (made / "report.html").read_text("utf-8")
 
 
+def test_what_is_said_of_several_cameras_alike_is_said_once(made: Path) -> None:
+    text = (made / "report.html").read_text("utf-8")
+    said = re.findall(r"<b>(\w+): the person is only \d+ pixels tall (.*?)\.</b>", text)
+    assert said == [("left", "(middle, right alike)")]
+
+
 def test_a_sound_dataset_passes(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "copy")
     (tmp_path / "copy" / "report.html").unlink()

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,27 +44,28 @@ SHRUNK = 1.6
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to mend. serious: mend it before training. why: what was measured, against which limit."""
+    """One thing to mend. kind: the same of whatever is alike in several cameras. camera: which one it speaks of, '' for
+    none in particular. serious: mend it before training. why: what was measured, against which limit."""
 
+    kind: str
+    camera: str
     serious: bool
     title: str
     why: str
     remedy: str
 
 
-def _merged(given: list[Advice], cameras: Sequence[str]) -> list[Advice]:
+def _merged(given: list[Advice]) -> list[Advice]:
     """What is said of several cameras alike becomes one piece of advice, in the words for the worst or first."""
-    groups: dict[str, list[tuple[str, Advice]]] = {}
+    groups: dict[str, list[Advice]] = {}
     for item in given:
-        camera = next((name for name in cameras if item.title.startswith((f"{name}:", f"{name} lost"))), "")
-        kind = re.sub(r"[\d.]+", "", item.title.removeprefix(camera)) if camera else item.title
-        groups.setdefault(kind, []).append((camera, item))
+        groups.setdefault(item.kind, []).append(item)
     out = []
     for items in groups.values():
-        worst = next((pair for pair in items if pair[1].serious), items[0])
-        others = [camera for camera, item in items if item is not worst[1]]
+        worst = next((item for item in items if item.serious), items[0])
+        others = [item.camera for item in items if item is not worst]
         shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
-        out.append(replace(worst[1], title=f"{worst[1].title} ({shown} alike)") if others else worst[1])
+        out.append(replace(worst, title=f"{worst.title} ({shown} alike)") if others else worst)
     return sorted(out, key=lambda a: not a.serious)
 
 
@@ -78,7 +77,7 @@ def advice(survey: Survey) -> list[Advice]:
             *_coverage(survey), *_amount(survey), *_size(survey), *_blur(survey), *_light(survey), *_fit(survey),
             *_parts(survey), *_framing(survey), *_motion(survey),
         ]  # fmt: skip
-    return _merged(given, survey.dataset.camera_names)
+    return _merged(given)
 
 
 def trained(survey: Survey) -> npt.NDArray[np.bool_]:
@@ -105,7 +104,8 @@ def _coverage(survey: Survey) -> list[Advice]:
     if len(survey.dataset.cameras) > 1:
         turn += ", or put a camera there"
     return [Advice(
-        len(missing) >= 3, f"Hardly anything is seen of the {_join(named)}",
+        "sides", "", len(missing) >= 3,
+        f"Hardly anything is seen of the {_join(named)}",
         f"Under {FEW_SHARE:.0%} of the training pictures (or fewer than {FEW_PICTURES}) show the body from the "
         f"{_join(missing)}; the avatar has to guess what it looks like from there.", f"{turn}.",
     )]  # fmt: skip
@@ -116,7 +116,8 @@ def _amount(survey: Survey) -> list[Advice]:
     count = int(trained(survey).sum())
     if count < FEW_ROWS:
         out.append(Advice(
-            count < FEW_ROWS // 3, f"Only {count} pictures to train on",
+            "few", "", count < FEW_ROWS // 3,
+            f"Only {count} pictures to train on",
             f"With fewer than about {FEW_ROWS} an avatar learns its pictures by heart and looks wrong in other poses.",
             "Film for a minute or more, in many poses; leave out fewer frames (--every).",
         ))  # fmt: skip
@@ -125,7 +126,8 @@ def _amount(survey: Survey) -> list[Advice]:
         share = float(survey.expected[:, c].mean())
         if share < FOUND:
             out.append(Advice(
-                share < 0.5, f"{name} lost the person in {1 - share:.0%} of the frames",
+                "lost", name, share < 0.5,
+                f"{name} lost the person in {1 - share:.0%} of the frames",
                 f"In these frames nobody was found, or not the whole trunk in 3D; they are not trained on. Up to "
                 f"{1 - FOUND:.0%} is normal.",
                 "Keep the whole person in the picture, before a calm background, with nothing in between.",
@@ -138,13 +140,15 @@ def _size(survey: Survey) -> list[Advice]:
     for name, height, scale in zip(survey.dataset.camera_names, film_heights(survey), survey.scale, strict=True):
         if height < SMALL:
             out.append(Advice(
-                height < SMALL / 2, f"{name}: the person is only {height:.0f} pixels tall",
+                "small", name, height < SMALL / 2,
+                f"{name}: the person is only {height:.0f} pixels tall",
                 f"Below {SMALL:.0f} px there is no detail in face, hands and cloth for the textures to learn.",
                 "Film upright (portrait), closer, or at a higher resolution.",
             ))  # fmt: skip
         if scale > SHRUNK:
             out.append(Advice(
-                False, f"{name}: stored at {1 / scale:.0%} of the film's resolution",
+                "shrunk", name, False,
+                f"{name}: stored at {1 / scale:.0%} of the film's resolution",
                 f"The film holds {scale:.1f} pixels for each stored one; from {SHRUNK} on fine detail is lost.",
                 f"Make the dataset again with --crop {_nice(survey.dataset.cameras[0].width * scale)} if you have the "
                 "disk and the memory.",
@@ -166,7 +170,8 @@ def _blur(survey: Survey) -> list[Advice]:
         share = float(blurred(survey)[:, c].sum() / max(survey.stored[:, c].sum(), 1))
         if share > MANY_BLURRED:
             out.append(Advice(
-                share > 3 * MANY_BLURRED, f"{name}: {share:.0%} of the pictures are blurred",
+                "blurred", name, share > 3 * MANY_BLURRED,
+                f"{name}: {share:.0%} of the pictures are blurred",
                 f"Their fine detail is under {BLURRED:.0%} of this camera's usual; over {MANY_BLURRED:.0%} of such "
                 "pictures soften the textures.",
                 "Shorten the exposure (1/250 s or less) with more light, lock the focus, or move more slowly.",
@@ -181,7 +186,8 @@ def _light(survey: Survey) -> list[Advice]:
         low, high = np.nanpercentile(bright[:, c], (5, 95)) if np.isfinite(bright[:, c]).any() else (0, 0)
         if (high - low) / 2 > DRIFT:
             out.append(Advice(
-                (high - low) / 2 > 2 * DRIFT, f"{name}: the exposure wanders",
+                "exposure", name, (high - low) / 2 > 2 * DRIFT,
+                f"{name}: the exposure wanders",
                 f"The person's brightness changes by ±{(high - low) / 2:.0%} of the display range; over {DRIFT:.0%} it "
                 "is painted into the textures as if it were cloth.",
                 "Lock exposure and white balance (AE/AF lock on a phone); avoid lamps that flicker and walking through "
@@ -190,14 +196,16 @@ def _light(survey: Survey) -> list[Advice]:
         blown = float(np.nanmean(survey.figure("blown")[:, c]))
         if blown > BLOWN:
             out.append(Advice(
-                False, f"{name}: {blown:.0%} of the person is burnt out",
+                "burnt", name, False,
+                f"{name}: {blown:.0%} of the person is burnt out",
                 f"White skin and cloth carry no detail; over {BLOWN:.0%} shows.", "Expose darker, use soft light.",
             ))  # fmt: skip
     level = np.nanmedian(bright, 0)
     if len(names) > 1 and np.nanmax(level) - np.nanmin(level) > UNLIKE:
         light, dark = names[int(np.nanargmax(level))], names[int(np.nanargmin(level))]
         out.append(Advice(
-            False, f"{light} sees the person brighter than {dark}",
+            "unlike", "", False,
+            f"{light} sees the person brighter than {dark}",
             f"Their middle brightness differs by {np.nanmax(level) - np.nanmin(level):.0%} of the display range; over "
             f"{UNLIKE:.0%} sides of the body come out in different tones.",
             "Give all cameras the same exposure and white balance; light the person evenly.",
@@ -214,7 +222,8 @@ def _fit(survey: Survey) -> list[Advice]:
             wrong = float(np.mean(np.nanmedian(errors, 1) > FAR_OFF * heights[c]))
             if wrong > MANY_FAR_OFF:
                 out.append(Advice(
-                    wrong > 0.4, f"{name}: in {wrong:.0%} of the frames left was taken for right, or somebody else for "
+                    "swapped", name, wrong > 0.4,
+                    f"{name}: in {wrong:.0%} of the frames left was taken for right, or somebody else for "
                     "the person",
                     f"There, its joints lie over {FAR_OFF:.0%} of the person's height from the 3D pose; up to "
                     f"{MANY_FAR_OFF:.0%} is normal. Other cameras outvoted it: look at the pictures below.",
@@ -223,7 +232,8 @@ def _fit(survey: Survey) -> list[Advice]:
             error = float(np.nanmedian(errors))
             if error > ASTRAY * heights[c]:
                 out.append(Advice(
-                    error > 2 * ASTRAY * heights[c], f"{name}: joints lie {error:.0f} px from where they were found",
+                    "astray", name, error > 2 * ASTRAY * heights[c],
+                    f"{name}: joints lie {error:.0f} px from where they were found",
                     f"That is {error / heights[c]:.1%} of the person's height in the film; over {ASTRAY:.0%} pictures "
                     "of different moments and cameras do not fit onto each other.",
                     "Calibrate again with the same zoom and focus, keep the cameras still, and let them start together "
@@ -235,7 +245,8 @@ def _fit(survey: Survey) -> list[Advice]:
     worst = float(np.nanmax(spread)) if np.isfinite(spread).any() else 0.0
     if worst > BONE_SPREAD:
         out.append(Advice(
-            worst > 2 * BONE_SPREAD, f"Bones change their length by ±{worst * 100:.1f} cm",
+            "bones", "", worst > 2 * BONE_SPREAD,
+            f"Bones change their length by ±{worst * 100:.1f} cm",
             f"Real bones do not; over {BONE_SPREAD * 100:.0f} cm the 3D poses are uncertain.",
             "More cameras from other sides, tight clothes, and less motion blur help the pose model.",
         ))  # fmt: skip
@@ -254,7 +265,8 @@ def _parts(survey: Survey) -> list[Advice]:
     for what, value, limit in (("hands", share[1], HANDS), ("face", share[2], FACE)):
         if value < limit:
             out.append(Advice(
-                False, f"The {what} {'were' if what == 'hands' else 'was'} found in only {value:.0%} of the pictures",
+                what, "", False,
+                f"The {what} {'were' if what == 'hands' else 'was'} found in only {value:.0%} of the pictures",
                 f"Below {limit:.0%} the avatar's {what} will hardly come alive.",
                 "Film closer for a part of the time, hands open and away from the body, the face to the camera.",
             ))  # fmt: skip
@@ -268,14 +280,16 @@ def _framing(survey: Survey) -> list[Advice]:
         cut = float(np.nanmean(survey.figure("touches")[:, c]))
         if cut > CUT_OFF:
             out.append(Advice(
-                cut > 0.5, f"{name}: the person is cut off by the frame in {cut:.0%} of the pictures",
+                "cut", name, cut > 0.5,
+                f"{name}: the person is cut off by the frame in {cut:.0%} of the pictures",
                 f"What is outside the film cannot be learnt; over {CUT_OFF:.0%} is much.",
                 "Step back, or turn the camera upright, until feet and raised hands stay in the picture.",
             ))  # fmt: skip
         share = float(np.nanmean(inside[:, c] < 0.85))
         if share > 0.15:
             out.append(Advice(
-                share > 0.5, f"{name}: masks and skeleton disagree in {share:.0%} of the pictures",
+                "masks", name, share > 0.5,
+                f"{name}: masks and skeleton disagree in {share:.0%} of the pictures",
                 "There, more than 15 % of the body's joints lie outside the mask: a limb was cut away, or a pose is "
                 "wrong.",
                 "Film before a background of another colour than the clothes; or bring better masks with --masks.",
@@ -291,7 +305,8 @@ def _motion(survey: Survey) -> list[Advice]:
         return []
     remedies = list(dict.fromkeys(MOVES[i][2] for i in stiff))
     return [Advice(
-        False, f"The {_join([MOVES[i][0] for i in stiff])} hardly move{'s' if len(stiff) == 1 else ''}",
+        "stiff", "", False,
+        f"The {_join([MOVES[i][0] for i in stiff])} hardly move{'s' if len(stiff) == 1 else ''}",
         f"They pass through less than {STIFF:.0f}°; poses far from those filmed look wrong.",
         f"Move them through all they can do: {'; '.join(remedies)}.",
     )]  # fmt: skip
