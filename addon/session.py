@@ -12,8 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import bpy
 
+from ..neural_backend.interface import locks
 from ..neural_backend.interface.messages import BackendError
-from . import batch, locks
+from . import batch
 from .idle import IdleWatch
 from .preferences import PACKAGE, preferences
 from .setup import home

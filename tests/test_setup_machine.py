@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from neural_avatar.addon import locks
 from neural_avatar.addon.setup import build, machine, programs, pythons, report, runner
 from neural_avatar.addon.setup.job import Job
 from neural_avatar.neural_backend.interface.messages import BackendError
@@ -151,15 +150,6 @@ def test_the_report_tells_all_but_secrets(tmp_path: Path, monkeypatch: pytest.Mo
         assert part in text
     for secret in ("hunter2", "abc123", str(tmp_path / "jane")):
         assert secret not in text
-
-
-def test_a_lock_is_held_once_and_given_back(tmp_path: Path) -> None:
-    held = locks.take(tmp_path / "new" / "a.lock")
-    assert held is not None and locks.take(tmp_path / "new" / "a.lock") is None
-    held.close()
-    again = locks.take(tmp_path / "new" / "a.lock")
-    assert again is not None
-    again.close()
 
 
 @pytest.fixture

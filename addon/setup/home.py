@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ...neural_backend.interface import locks
 from ...neural_backend.interface.messages import BackendError
-from .. import locks
 
 MARKER, UNFINISHED, TESTED, LOG = "environment.json", "unfinished.json", "tested.json", "setup.log"
 #: Short, as Windows counts the letters of a path and PyTorch's are long.

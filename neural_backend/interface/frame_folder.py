@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from .locks import Lock, try_lock
+
 PREFIX = "neural-avatar-frames-"
 _LOCK = "owner"
 #: A folder younger than this many seconds may be one whose owner is about to lock it.
@@ -40,7 +42,7 @@ class FrameFolder:
     def __init__(self, base: Path) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         self._lock: int | None = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        _try_lock(self._lock)
+        try_lock(self._lock)
 
     def close(self) -> None:
         if self._lock is not None:
@@ -81,26 +83,8 @@ def _abandoned(folder: Path) -> bool:
         except FileNotFoundError:
             return time.time() - info.st_mtime > _YOUNG
         try:
-            return _try_lock(lock)
+            return try_lock(lock) is Lock.HELD
         finally:
             os.close(lock)
     except OSError:
         return False
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Lock a file until its descriptor closes; False when another process, or another descriptor of this one, has
-    it.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
