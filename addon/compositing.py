@@ -9,14 +9,13 @@ hand. Only the first scene writes files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import bpy
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import BackendError
-from . import avatars, compositor
+from . import avatars, carriers, compositor
 from .engine import NeuralAvatarEngine
 from .render_settings import displayed_as, settings
 from .writing import on_first_thread, put, write
@@ -64,7 +63,7 @@ def follow(scene: Any, people: Any) -> None:
         put(people.render, name, False)
     put(people.view_layers[0], "use_pass_z", True)
     # Every camera of the timeline is there from the start: a cut changes nothing but which one is looked through.
-    wanted = {*_carriers(scene), *(cut.camera for cut in _cuts(scene))}
+    wanted = {*carriers.carriers(scene), *(cut.camera for cut in _cuts(scene))}
     if people.camera is not None:
         wanted.add(people.camera)
     there = set(people.collection.objects)
@@ -103,34 +102,6 @@ def _cuts(scene: Any) -> list[Any]:
     return [marker for marker in scene.timeline_markers if marker.camera is not None and not marker.camera.hide_render]
 
 
-def _carriers(scene: Any) -> Iterator[Any]:
-    """Armatures with an avatar that a scene's view layers render, and what makes instances of some."""
-    for layer in scene.view_layers:
-        if layer.use:
-            yield from _in_collection(layer.layer_collection)
-
-
-def _in_collection(layer_collection: Any) -> Iterator[Any]:
-    if layer_collection.exclude or layer_collection.collection.hide_render:
-        return
-    for obj in layer_collection.collection.objects:
-        if avatars.carries_avatar(obj):
-            yield obj
-            if obj.parent is not None and obj.parent.instance_type in {"VERTS", "FACES"}:
-                yield obj.parent
-        elif obj.instance_type == "COLLECTION" and _holds_avatar(obj.instance_collection):
-            yield obj
-    for child in layer_collection.children:
-        yield from _in_collection(child)
-
-
-def _holds_avatar(collection: Any) -> bool:
-    return collection is not None and any(
-        avatars.carries_avatar(obj) or (obj.instance_type == "COLLECTION" and _holds_avatar(obj.instance_collection))
-        for obj in collection.all_objects
-    )
-
-
 class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
     """Let this scene's avatars stand in its set: a second scene renders them, and the compositor puts them in front of
     and behind things by depth. Run again to mend it"""
@@ -153,7 +124,7 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
         if not scene.is_editable:
             self.report({"ERROR"}, f"Scene '{scene.name}' is linked from another file: set up compositing there.")
             return {"CANCELLED"}
-        if not any(True for _ in _carriers(scene)):
+        if not carriers.anybody(scene):
             self.report(
                 {"ERROR"},
                 f"No armature that scene '{scene.name}' renders carries an avatar: choose an avatar file in an "
@@ -243,7 +214,7 @@ class NEURAL_AVATAR_PT_compositing(bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return avatars.anybody(context.scene)
+        return avatars.anybody(context.scene) or carriers.anybody(context.scene)
 
     def draw(self, context: Any) -> None:
         draw_setup(self.layout, context.scene)

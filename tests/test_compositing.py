@@ -70,6 +70,23 @@ def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path
     assert len(told["errors"]) == 1 and "avatar" in told["errors"][0] and told["scenes_after"] == 1
 
 
+def test_crowds_of_instances_stand_in_the_set(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "crowds.py", avatar, tmp_path, resources=tmp_path / "config")
+    none = picture(tmp_path / "none.exr")
+
+    def somebody(name: str) -> int:
+        return int((np.abs(picture(tmp_path / f"{name}.exr") - none)[..., :3].max(-1) > 0.1).sum())
+
+    for name in ("named", "nested", "object", "collection", "again", "particle", "particles", "empty"):
+        assert somebody(name) > 150, name
+        assert told[name] == sorted(["Camera", name]), name
+    assert told["none"] == told["grass"] == told["gone"] == ["Camera"]
+    assert told["set"] == told["child"] == sorted(["Camera", told["person"]])
+    assert told["verts"] == ["Camera", "guest", "verts"] and somebody("verts") > 150 and somebody("child") > 100
+    assert somebody("set") > 100 and somebody("hidden") == somebody("gone") == 0
+    assert told["panel"] and told["alone"] == ["Camera", "named"]
+
+
 def test_avatars_are_seen_by_the_camera_of_each_cut(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     told = run(bpy_python, "cuts.py", avatar, tmp_path, resources=tmp_path / "config")
 
