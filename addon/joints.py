@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..neural_backend.interface.messages import BackendError
-from ..neural_backend.interface.skeleton import JOINTS
+from ..neural_backend.interface.skeleton import JOINTS, MIRRORED
 from . import mapping, rig
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def unmapped(obj: Any, rows: Sequence[mapping.Row] | None = None) -> tuple[str, 
 def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | None = None) -> Joints:
     """Joints (137, 3) float32 in world axes and scene units, and confidence (137,) float32, 0 where a joint is absent.
 
-    obj: an evaluated armature; matrix_world: (4, 4), where it is an instance's instead of the object's own.
+    obj: an evaluated armature; matrix_world: (4, 4), where it is an instance's instead of the object's own. Where that
+    mirrors, left and right are the mirror image's own.
     Raises BackendError 'joints-unmapped' or 'joints-broken'.
     """
     fitted = _fitted(obj, header)
@@ -58,7 +59,11 @@ def world_joints(obj: Any, header: AvatarHeader, matrix_world: npt.ArrayLike | N
             f"Armature '{obj.name}' has joints that are nowhere (not a finite number): {', '.join(names[:3])}{more}. "
             "Look for a driver or constraint that divides by zero, or a scale of 0.",
         )
-    return np.where(present[:, None], joints, 0).astype(np.float32), fitted.confidence
+    points, confidence = np.where(present[:, None], joints, 0).astype(np.float32), fitted.confidence
+    # A mirror's left arm is a right one: with its old name the body would have its front on its back.
+    if np.linalg.det(world[:3, :3]) < 0:
+        points, confidence = points[list(MIRRORED)], confidence[list(MIRRORED)]
+    return points, confidence
 
 
 def rest_joints(

@@ -16,12 +16,13 @@ from PIL import Image
 
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import make_header, save_avatar
+from neural_avatar.neural_backend.interface.body import FRAME_INDEX, body_frames
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, RenderRequest
-from neural_avatar.neural_backend.interface.skeleton import INDEX
+from neural_avatar.neural_backend.interface.skeleton import FACE, INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
 from neural_avatar.neural_backend.renderer import Renderer
 from support.blender_scripts import read_passes, run
-from support.people import rest_skeleton
+from support.people import make_avatar, rest_skeleton
 
 
 def expected_planes(renderer: Renderer, avatar: Path, note: Path) -> dict[str, np.ndarray]:
@@ -60,7 +61,8 @@ def test_camera_conversion_is_blenders_own(bpy_python: Path, tmp_path: Path) -> 
 
 def test_joints_of_rigs(bpy_python: Path, tmp_path: Path, avatar: Path, shared: Path) -> None:
     motions = [shared / "motion" / name for name in ("002_03.bvh", "005_06.bvh")]
-    told = run(bpy_python, "rigs.py", avatar, tmp_path / "joints.npz", *motions, resources=tmp_path)
+    faced = make_avatar(tmp_path / "faced.avatar", with_face=True)
+    told = run(bpy_python, "rigs.py", avatar, faced, tmp_path / "joints.npz", *motions, resources=tmp_path)
     rest, confidence = rest_skeleton()
     found = np.load(tmp_path / "joints.npz")
     known = confidence > 0
@@ -68,6 +70,21 @@ def test_joints_of_rigs(bpy_python: Path, tmp_path: Path, avatar: Path, shared: 
     assert np.abs(found["own_rest"] - rest)[known].max() < 1e-4
     turned = (rest * 0.01) @ np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) + (1, 2, 3)
     assert np.abs(found["own_moved"] - turned)[known].max() < 1e-4
+    # A mirrored person has a left and a right all the same, and the face in front: both sides of this one are alike but
+    # for the hands.
+    sides = list(range(JOINT_COUNT))
+    sides[LEFT_HAND:RIGHT_HAND], sides[RIGHT_HAND:FACE] = sides[RIGHT_HAND:FACE], sides[LEFT_HAND:RIGHT_HAND]
+    body_and_face = np.r_[:LEFT_HAND, FACE:JOINT_COUNT]
+    assert found["plain_confidence"][FACE:].min() > 0 and (found["plain_confidence"] == 0).any()
+    for name in ("mirrored", "instance"):
+        assert np.abs(found[name] - found["plain"])[body_and_face].max() < 1e-4, name
+        assert np.array_equal(found[f"{name}_confidence"], found["plain_confidence"][sides]), name
+        hands = slice(LEFT_HAND, FACE)
+        assert np.abs(found[name] - (found["plain"] * (-1, 1, 1))[sides])[hands].max() < 1e-4, name
+        frames = body_frames(found[name][None], found[f"{name}_confidence"][None])
+        assert frames.axes[0, FRAME_INDEX["torso"], 1] @ (0, -1, 0) > 0.99, name
+    assert np.abs(found["twice"] - found["plain"]).max() < 1e-4
+    assert np.array_equal(found["twice_confidence"], found["plain_confidence"])
     for name, code in (("unmapped", "joints-unmapped"), ("empty", "joints-unmapped"), ("nan", "joints-broken")):
         assert told["errors"][name][0] == code
         assert "Someone else" in told["errors"][name][1] and "left knee" in told["errors"][name][1]

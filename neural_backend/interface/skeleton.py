@@ -36,6 +36,31 @@ LEFT_HAND = len(BODY_JOINTS)
 RIGHT_HAND = LEFT_HAND + len(_HAND)
 FACE = RIGHT_HAND + len(_HAND)
 
+
+
+def _mirrored() -> tuple[int, ...]:
+    order = list(range(JOINT_COUNT))
+
+    def swap(a: int, b: int) -> None:
+        order[a], order[b] = b, a
+
+    for name, i in INDEX.items():
+        if name.startswith("L"):
+            swap(i, INDEX["R" + name[1:]])
+    # Jaw, brows, nostrils, eyes, lips outside and inside, pupils: of each chain its first landmark, its last, and how
+    # many are mirrored.
+    for first, last, count in (
+        (0, 16, 8), (17, 26, 5), (31, 35, 2), (36, 45, 4), (40, 47, 2), (48, 54, 3), (55, 59, 2), (60, 64, 2),
+        (65, 67, 1), (68, 69, 1),
+    ):  # fmt: skip
+        for i in range(count):
+            swap(FACE + first + i, FACE + last - i)
+    return tuple(order)
+
+
+#: Of each joint the one that takes its place in a mirror: left and right of body, hands and face exchanged.
+MIRRORED: tuple[int, ...] = _mirrored()
+
 #: The 24 body bones (pairs of joint indices), one bone-map channel each.
 BODY_BONES: tuple[tuple[int, int], ...] = (
     (1, 8), (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (10, 11), (8, 12), (12, 13),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs inside Blender: joints of rigs. Arguments: avatar, output npz, BVH files."""
+"""Runs inside Blender: joints of rigs. Arguments: avatar, another with a face, output npz, BVH files."""
 
 import sys
 
@@ -7,9 +7,10 @@ import bpy
 import harness
 import numpy as np
 
-avatar, out, *motions = sys.argv[1:]
+avatar, faced, out, *motions = sys.argv[1:]
 harness.enable()
 from neural_avatar.addon import avatars, joints  # noqa: E402
+from neural_avatar.addon import scene as ours  # noqa: E402
 from neural_avatar.neural_backend.interface.messages import BackendError  # noqa: E402
 
 arrays = {}
@@ -57,6 +58,28 @@ try:
     joints_of(person)
 except BackendError as error:
     errors["nan"] = [error.code, error.message]
+
+# Mirrored: the armature, an instance of it, and both, which is no mirror. One hand is not all there.
+for obj in (person, copy):
+    bpy.data.objects.remove(obj)
+bpy.ops.neural_avatar.add_person(filepath=faced)
+whole = bpy.context.object
+for row in whole.neural_avatar.rows:
+    if row.joint.startswith("LHand_HandPinky"):
+        row.bone = ""
+group = bpy.data.collections.new("Group")
+group.objects.link(whole)
+empty = bpy.data.objects.new("Mirrored", None)
+empty.instance_type, empty.instance_collection = "COLLECTION", group
+scene.collection.objects.link(empty)
+scene.collection.objects.unlink(whole)
+for name, own, instance in (("plain", 1, 1), ("mirrored", -1, 1), ("instance", 1, -1), ("twice", -1, -1)):
+    whole.scale.x, empty.scale.x = own, instance
+    bpy.context.view_layer.update()
+    (one,) = ours.avatar_instances(bpy.context.evaluated_depsgraph_get())
+    arrays[name], arrays[f"{name}_confidence"] = one.joints, one.confidence
+for obj in (empty, whole):
+    bpy.data.objects.remove(obj)
 
 # Motion capture of another body.
 presets = []

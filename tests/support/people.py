@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neural_avatar.neural_backend.interface.skeleton import BODY_JOINTS, INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
+from neural_avatar.neural_backend.interface.skeleton import BODY_JOINTS, FACE, INDEX, JOINT_COUNT, LEFT_HAND, RIGHT_HAND
 
 # A person who stands and faces -Y, metres; the right side is at -X. Left joints mirror the right ones.
 _RIGHT = {
@@ -57,7 +57,20 @@ def rest_skeleton() -> tuple[np.ndarray, np.ndarray]:
     return joints, confidence
 
 
-def make_avatar(path: Path) -> Path:
+# The face's landmarks, iBUG's 68 and the pupils: x and z in centimetres from the nose's tip, the right side at -x.
+_FACE = (
+    *((x, abs(x) - 8) for x in range(-8, 9)),  # jaw
+    *((x, 4) for x in (-7, -6, -5, -4, -3, 3, 4, 5, 6, 7)),  # brows
+    (0, 3), (0, 2), (0, 1), (0, 0), (-2, -1), (-1, -1), (0, -1), (1, -1), (2, -1),  # nose
+    (-6, 3), (-5, 3.5), (-4, 3.5), (-3, 3), (-4, 2.5), (-5, 2.5),
+    (3, 3), (4, 3.5), (5, 3.5), (6, 3), (5, 2.5), (4, 2.5),
+    (-3, -3), (-2, -2.5), (-1, -2), (0, -2.2), (1, -2), (2, -2.5), (3, -3), (2, -4), (1, -4.5), (0, -4.6), (-1, -4.5),
+    (-2, -4), (-2, -3), (-1, -2.7), (0, -2.8), (1, -2.7), (2, -3), (1, -3.5), (0, -3.6), (-1, -3.5),  # lips
+    (-4.5, 3), (4.5, 3),
+)  # fmt: skip
+
+
+def make_avatar(path: Path, with_face: bool = False) -> Path:
     """Write the file of a person without a network."""
     import torch
 
@@ -65,7 +78,11 @@ def make_avatar(path: Path) -> Path:
     from neural_avatar.neural_backend.avatar_file import save_avatar
 
     torch.manual_seed(0)
-    person = Avatar(AvatarConfig(method="static", texture_size=16), *rest_skeleton())
+    rest, confidence = rest_skeleton()
+    if with_face:
+        rest[FACE:] = [(x / 100, -0.13 + x * x / 1000, 1.53 + z / 100) for x, z in _FACE]
+        confidence[FACE:] = 1
+    person = Avatar(AvatarConfig(method="static", texture_size=16), rest, confidence)
     with torch.no_grad():
         person.textures.copy_(torch.rand(24, 3, 1, 1).expand_as(person.textures) * torch.linspace(0.6, 1, 16))
     save_avatar(path, person)
