@@ -174,13 +174,45 @@ def test_the_exit_code_of_the_program_is_1(root: Path, tmp_path: Path, avatar: P
     assert [line for line in done.stderr.splitlines() if "mask" in line] != []
 
 
+@pytest.mark.parametrize("rows", [(3, 5), (4, 8)])
 def test_damaged_pictures_of_what_is_held_out_do_not_cost_the_avatar(
-    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], rows: tuple[int, int]
 ) -> None:
     folder = dataset(tmp_path / "data", ("train", "train", *["test_far"] * 8))
-    for row in (3, 5):  # not those that the preview shows
+    for row in rows:  # the preview shows the latter two
         path = folder / "images" / "cam1" / f"{row:05d}.png"
         path.write_bytes(path.read_bytes()[:60])
     assert main([str(a) for a in (*commands(folder, avatar, tmp_path)["train"], "--method", "static")]) == 0
     said = capfd.readouterr().err
-    assert "00003.png is damaged" in said and "holds no figures" in said and "Wrote" in said
+    assert f"0000{rows[0]}.png is damaged" in said and "holds no figures" in said and "Wrote" in said
+    assert ("The preview goes without it" in said) == (rows == (4, 8))
+
+
+def test_pictures_with_empty_masks_are_counted_and_one_that_is_left_is_too_few(
+    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    folder = dataset(tmp_path / "data", ("train",) * 3 + ("test_far",))
+    train = (*commands(folder, avatar, tmp_path)["train"], "--method", "static")
+    nobody = np.zeros((64, 48, 4), np.uint8)
+    cv2.imwrite(str(folder / "images" / "cam0" / "00001.png"), nobody)
+    assert main([str(a) for a in train]) == 0
+    assert "1 of them are left out: their mask is empty" in capfd.readouterr().err
+    cv2.imwrite(str(folder / "images" / "cam0" / "00000.png"), nobody)
+    said = refused(*train, "--restart")
+    assert "A single frame is left to train on, row 2" in said
+
+
+def test_a_run_does_not_go_on_with_other_pictures(
+    tmp_path: Path, avatar: Path, capfd: pytest.CaptureFixture[str], refused: Callable[..., str]
+) -> None:
+    folder = dataset(tmp_path / "data")
+    train = [str(a) for a in (*commands(folder, avatar, tmp_path)["train"], "--method", "static")]
+    picture = folder / "images" / "cam0" / "00001.png"
+    assert main(train) == main(train) == 0
+    assert "is finished" in capfd.readouterr().err
+    cv2.imwrite(str(picture), cv2.imread(str(picture), cv2.IMREAD_UNCHANGED), [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    assert main(train) == 0 and "is finished" in capfd.readouterr().err  # the same pixels, packed otherwise
+    masked = cv2.imread(str(picture), cv2.IMREAD_UNCHANGED)
+    masked[20:24, 20:24] = 0
+    cv2.imwrite(str(picture), masked)
+    assert "The dataset is not the one" in refused(*train)

@@ -27,7 +27,7 @@ from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training.dataset import View, read_dataset
 from neural_avatar.training.study.serve import study_server
 from neural_avatar.training.study.trials import Study, Trial, make_trials
-from neural_avatar.training.study.votes import Vote, parse_votes, preferences, told, wilson
+from neural_avatar.training.study.votes import Vote, parse_votes, preferences, read_votes, told, wilson
 
 
 def run(root: Path, *arguments: object, code: int = 0) -> str:
@@ -84,6 +84,10 @@ def test_votes_are_counted_through_the_key(root: Path, study: Path, tmp_path: Pa
     assert "demo against other: 100.0% for demo, 95 % interval 51.0% to 100.0% (4 : 0, 2 voters)" in said
     assert "demo is preferred" in said and said.count("demo against other") == 3, "and for each quadrant"
     assert "replaced" not in said
+    rows = list(csv.DictReader((study / "result.csv").open()))
+    assert [row["quadrant"] for row in rows[:1]] == ["all"] and len(rows) == 3
+    assert rows[0]["for_first"] == "4" and rows[0]["share_first"] == "1.0000" and rows[0]["low"] == "0.5101"
+    (study / "result.csv").unlink()
     again = run(root, study, "--votes", table, "--votes", table)
     assert "4 votes were replaced" in again and "(4 : 0, 2 voters)" in again, "a table sent twice counts once"
     assert "no votes*.csv" in run(root, study, code=1)
@@ -249,3 +253,18 @@ def test_the_page_takes_votes_in_a_real_browser(study: Path, tmp_path: Path) -> 
     ]  # fmt: skip
     assert all(0 <= vote.seconds < 100 for vote in votes)
     assert '<html lang="en" class="js ended">' in dom and "2 of 2" in dom
+
+
+def test_a_voter_without_a_name_counts_once_however_the_votes_arrive(study: Path, tmp_path: Path) -> None:
+    """The page that a program serves sends its votes, and may be asked to save them as well."""
+    nameless = KEYS.replace("document.getElementById('voter').value = 'ada \"the\" first, of all';", "")
+    assert nameless != KEYS
+    _, votes, _ = in_browser(study, tmp_path, nameless)
+    (name,) = {vote.voter for vote in votes}
+    assert re.fullmatch("nameless [0-9a-f]{16}", name)
+    key = Study({"demo": "", "other": ""}, "", 0, tuple(Trial(v.trial, "demo", "other", 0, "cam") for v in votes))
+    table = "voter,trial,vote,seconds\n" + "".join(f"{v.voter},{v.trial},{v.answer},1\n" for v in votes)
+    for file in ("votes.csv", "votes-0123456789abcdef.csv"):
+        (tmp_path / file).write_text(table)
+    counted, replaced = read_votes(sorted(tmp_path.glob("votes*.csv")), key)
+    assert len(counted) == replaced == len(votes) == 2

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -107,6 +108,21 @@ def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
     if method == "textured-proxy":  # the view's textures are textures, and learn at their rate
         harmonics = float(after["view_textures"].abs().max())
         assert harmonics == pytest.approx(0.03 * TEXTURE_RATE / WARM_UP, rel=0.02)
+
+
+def test_textures_of_a_network_from_elsewhere_are_those_of_the_footage(root: Path, few: Path, tmp_path: Path) -> None:
+    """Everybody in this footage is of one colour; the avatar that the network comes from is not."""
+    green = shutil.copytree(few, tmp_path / "green")
+    for path in green.glob("images/*/*.png"):
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        picture[..., :3] = (60, 200, 90)
+        cv2.imwrite(str(path), picture)
+    other, path = other_avatar(tmp_path / "other.avatar"), tmp_path / "own.avatar"
+    run(root, "train", green, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
+    textures = weights(path)["textures"].numpy().transpose(0, 2, 3, 1)
+    seen = read_seen(tmp_path / "own.avatar.train", 32)
+    assert seen is not None and seen.mean() > 0.1
+    assert np.abs(textures[seen] * 255 - (90, 200, 60)).max() < 2
 
 
 def test_options_that_change_nothing_are_named() -> None:

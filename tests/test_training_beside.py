@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +120,31 @@ def test_what_learns_beside_the_avatar_is_resumed_too(footage: Path, tmp_path: P
     for name, tensor in straight.export_weights().items():
         assert torch.equal(tensor, second.export_weights()[name]), name
     assert replace(config, light_gain=False) != config
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on the size of files is POSIX")
+def test_a_disk_that_is_full_for_tensorboard_costs_nothing_else(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    script = """
+import resource, runpy, signal, sys
+from pathlib import Path
+runpy.run_path(sys.argv[1])["load_package"]()
+from neural_avatar.training.reporting import Log, Reporter
+log = Log(Path(sys.argv[2]), 0, Reporter())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+for step in range(60):
+    log.add(step, step, {"loss": 1.0, "image": 0.1}, None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.go_back(40)
+log.add(41, 41, {"loss": 0.5}, None)
+log.close()
+"""
+    words = [sys.executable, "-c", script, str(root / "neural_backend" / "start.py"), str(tmp_path / "log.csv")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("The log for TensorBoard could not be written") == 1
+    assert [row["step"] for row in csv.DictReader((tmp_path / "log.csv").open())][-2:] == ["40", "41"]
 
 
 def test_the_log_goes_to_tensorboard_too_and_forgets_what_is_done_again(tmp_path: Path) -> None:

@@ -95,18 +95,35 @@ def log_of(avatar: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_step_of_one(root: Path, footage: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "terms"),
+    [
+        ((), ("smooth",)),
+        (
+            ("--method", "v2v", "--weight-temporal", 0.5, "--precision", "full"),
+            ("temporal", "adversarial", "features", "discriminator"),
+        ),
+    ],
+    ids=["textured-proxy", "v2v"],
+)
+def test_two_processes_take_the_step_of_one(
+    root: Path, footage: Path, tmp_path: Path, kind: tuple[object, ...], terms: tuple[str, ...]
+) -> None:
     one, two = tmp_path / "one.avatar", tmp_path / "two.avatar"
-    options = ("train", footage, "--steps", 6, *SMALL, "--jitter", 1, "--dropout", 0.3, "--light-gain")
+    options = ("train", footage, "--steps", 6, *SMALL, "--jitter", 1, "--dropout", 0.3, "--light-gain", *kind)
     alone(root, *options, "-o", one)
     said = torchrun(root, *options, "-o", two)
-    assert said.count("Wrote ") == 1 and said.count("texels were seen") == 1 and "Traceback" not in said
-    assert load_avatar(two).textures is not None
+    assert said.count("Wrote ") == 1 and said.count("Reading ") == 1 and "Traceback" not in said
+    assert load_avatar(two).config.method == ("v2v" if kind else "textured-proxy")
     rows = list(zip(log_of(one), log_of(two), strict=True))
     assert len(rows) > 3
+    # In v2v's coarse network instance norm sees a few pixels, and makes much of what rounding leaves of a step.
+    off = 2e-3 if kind else 2e-4
     for a, b in rows:  # the same losses over the same pictures, up to the order in which numbers were added
-        for name in ("loss", "image", "mask", "smooth"):
-            assert float(a[name]) == pytest.approx(float(b[name]), rel=2e-4), (name, a, b)
+        for name in ("loss", "image", "mask", *terms):
+            assert float(a[name]) == pytest.approx(float(b[name]), rel=off), (name, a, b)
+    if kind:
+        return
     a, b = (
         torch.cat([t.flatten() for k, t in sorted(checkpoint_of(x).tensors.items()) if k.endswith("exp_avg")])
         for x in (one, two)

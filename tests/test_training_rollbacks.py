@@ -125,6 +125,22 @@ def test_faults_far_apart_neither_slow_nor_end_a_run(
     for name, tensor in straight.export_weights().items():
         assert torch.equal(tensor, second.export_weights()[name]), name
 
+    # From the newest checkpoint, though all in it is finite, nothing leads on.
+    stuck, source = trainer(tmp_path / "stuck", ())
+    been: list[int] = []
+
+    def fails() -> bool:
+        been.append(stuck.state.step)
+        return stuck.state.step == 10 and 5 not in been[been.index(10) :]
+
+    loss = stuck._objective._image_loss
+    assert isinstance(loss, Faulty)
+    loss.fails = fails
+    with closing(source):
+        stuck.save()
+        go(stuck, 12)
+    assert stuck.state.step == 12 and stuck.state.rollbacks == 2
+
     close, source = trainer(tmp_path / "close", (7, 8, 9))
     with closing(source), pytest.raises(BackendError, match="try a lower --lr"):
         close.save()

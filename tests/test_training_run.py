@@ -259,6 +259,13 @@ def test_a_restart_that_cannot_begin_loses_nothing(root: Path, footage: Path, fi
     folder = finished.with_name(finished.name + ".train")
     assert read_checkpoint(folder) is not None and [p.name for p in folder.parent.iterdir() if "before" in p.name] == []
     shutil.copytree(folder, tmp_path / "a.avatar.train")
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"  # room for the log and no checkpoint
+    words = ["train", str(footage), "-o", str(tmp_path / "a.avatar"), "--steps", "2", *SMALL, "--restart"]
+    start = f"import resource, runpy, sys; {full}; sys.argv = {[str(root), *words]!r}; runpy.run_path({str(root)!r}, "
+    done = subprocess.run([sys.executable, "-c", start + "run_name='__main__')"], capture_output=True, text=True)
+    assert done.returncode == 1 and "could not be written" in done.stderr and "Traceback" not in done.stderr
+    kept = read_checkpoint(tmp_path / "a.avatar.train")
+    assert kept is not None and kept.state["run"]["step"] == 16
     anew = ("train", footage, "-o", tmp_path / "a.avatar", "--steps", 2, *SMALL, "--restart")
     assert "after 2 steps" in run(root, *anew)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.avatar", "a.avatar.train"]

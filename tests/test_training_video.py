@@ -21,7 +21,9 @@ from neural_avatar.neural_backend.avatar import Avatar
 from neural_avatar.neural_backend.avatar_file import load_avatar, save_avatar
 from neural_avatar.neural_backend.interface.avatar_header import read_header
 from neural_avatar.neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
+from neural_avatar.neural_backend.past import PAST_CHANNELS
 from neural_avatar.neural_backend.renderer import Renderer
+from neural_avatar.neural_backend.two_scale import TwoScaleGenerator
 from neural_avatar.training import initialise, runs
 from neural_avatar.training.adversarial import Adversary, Seen, make_adversary
 from neural_avatar.training.batches import BatchSource
@@ -136,9 +138,9 @@ def test_discriminators_learn_to_tell_and_render_is_drawn_towards_film() -> None
     assert float(last) > 0.5 > 5 * float(same) and float(features) > float(nothing) == 0
     pulled = fake.clone().requires_grad_(True)
     before = adversary.state()
-    terms = adversary.terms(seen(pulled))
-    (terms[0] + terms[1]).backward()  # type: ignore[no-untyped-call]
-    assert pulled.grad is not None and float(pulled.grad.abs().sum()) > 0
+    for term in adversary.terms(seen(pulled)):
+        assert float(torch.autograd.grad(term, pulled, retain_graph=True)[0].abs().sum()) > 0
+        term.backward(retain_graph=True)  # type: ignore[no-untyped-call]
     after = adversary.state()  # the renders' gradient is none of the discriminators' business
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -226,6 +228,30 @@ def test_the_past_is_judged_in_the_light_of_its_take(data: Dataset, from_truth: 
     for i in range(3):  # the present frame, its neighbour, and the one before that
         a, b = (film.fake[:, 4 * i : 4 * i + 3][:, :, 20:40, 12:20] for film in films)
         assert torch.allclose(a if i == 2 and from_truth else a * gain, b, atol=1e-5), i
+
+
+def test_a_network_learns_from_the_past_that_it_is_shown(data: Dataset) -> None:
+    config = TrainConfig(method="v2v", size=64, cameras=("cam00",), weight_adversarial=0.0, weight_features=0.0)
+    avatar = initialise.new_avatar(config, [data]).train()
+    shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[:8]])
+    with contextlib.closing(BatchSource(shots, 4, 3, Augmentation(), torch.device("cpu"), before=2)) as source:
+        batch = source.batch(1)
+    assert batch.before is not None and batch.before.there.all(1).any()
+    assert isinstance(avatar.generator, TwoScaleGenerator)
+    with torch.no_grad():  # they begin at zero, behind which nothing learns
+        for out in avatar.generator.out.parameters():
+            out.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    objective, stem = Objective(config, avatar, FallbackImageLoss(), None, None), avatar.generator.stem[0].weight
+
+    def learned(forgotten: bool) -> torch.Tensor:
+        """How far the weights that read of frames before are moved: bone maps and pictures, each frame's."""
+        nothing = np.full_like(batch.before.forgotten, forgotten)
+        before = dataclasses.replace(batch.before, forgotten=nothing, from_truth=True)
+        loss = objective.terms(dataclasses.replace(batch, before=before), 0, 1).total
+        return torch.autograd.grad(loss, stem)[0][:, -PAST_CHANNELS:].abs().sum((0, 2, 3))
+
+    assert (learned(False) > 0).sum() > 0.5 * PAST_CHANNELS and (learned(False)[-4:] > 0).all()
+    assert not learned(True).any()
 
 
 def test_a_gap_in_time_is_no_neighbour(data: Dataset) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,16 @@ RATE = 0.2
 
 @dataclass(frozen=True)
 class Seen:
-    """What a discriminator judges: renders and film, (B, C, H, W) each. The renders carry their gradient."""
+    """What a discriminator judges: renders and film, (B, C, H, W) each. The renders carry their gradient.
+
+    share: how many there are of what each process has on average: they count alike, however processes share the batch
+    out. Where it is 0, this process has none, and others have some.
+    """
 
     name: str
     fake: Tensor
     real: Tensor
+    share: float = 1.0
 
 
 class Adversary:
@@ -74,18 +79,18 @@ class Adversary:
     def terms(self, seen: Sequence[Seen]) -> tuple[Tensor, Tensor]:
         """What the discriminators say of the renders: the adversarial loss and the distance of features (feature
         matching), each a mean over scales and discriminators. They learn from the same pictures in ``learn``."""
-        self._seen = tuple(Seen(s.name, s.fake.detach(), s.real) for s in seen)
-        adversarial, features, scales = seen[0].fake.new_zeros(()), seen[0].fake.new_zeros(()), 0
+        self._seen = tuple(replace(s, fake=s.fake.detach()) for s in seen)
+        adversarial, features = seen[0].fake.new_zeros(()), seen[0].fake.new_zeros(())
         self._networks.requires_grad_(False)  # the gradient goes through them, to the renders alone
-        for s in seen:
+        for s in self._mine(seen):
             with torch.no_grad():
                 wanted = self._judged(s.name, s.real)
             for own, target in zip(self._judged(s.name, s.fake), wanted, strict=True):
-                adversarial = adversarial + (own[-1] - 1).square().mean()
+                adversarial = adversarial + s.share * (own[-1] - 1).square().mean()
                 pairs = zip(own[:-1], target[:-1], strict=True)
-                features = features + torch.stack([functional.l1_loss(a, b) for a, b in pairs]).mean()
-                scales += 1
+                features = features + s.share * torch.stack([functional.l1_loss(a, b) for a, b in pairs]).mean()
         self._networks.requires_grad_(True)
+        scales = self._scales(seen)
         return adversarial / scales, features / scales
 
     def learn(self, scale: float) -> float:
@@ -95,17 +100,26 @@ class Adversary:
             group["lr"] = self._lr * scale
         self._optimizer.zero_grad(set_to_none=True)
         losses = []
-        for s in self._seen:
+        for s in self._mine(self._seen):
             for real, fake in zip(self._judged(s.name, s.real), self._judged(s.name, s.fake), strict=True):
-                losses.append(((real[-1] - 1).square().mean() + fake[-1].square().mean()) / 2)
+                losses.append(s.share * ((real[-1] - 1).square().mean() + fake[-1].square().mean()) / 2)
+        loss = torch.stack(losses).sum() / self._scales(self._seen)
         self._seen = ()
-        loss = torch.stack(losses).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         parallel.average_gradients(self._networks.parameters())
         norm = nn.utils.clip_grad_norm_(self._networks.parameters(), math.inf)
         self._optimizer.step()
         mean, size = parallel.mean_over_processes(torch.stack([loss.detach(), norm])).tolist()
         return float(mean) if math.isfinite(size) else math.nan
+
+    @staticmethod
+    def _mine(seen: Sequence[Seen]) -> list[Seen]:
+        return [s for s in seen if s.share]
+
+    def _scales(self, seen: Sequence[Seen]) -> int:
+        """Over how many discriminators losses are means."""
+        networks = [self._networks[s.name] for s in seen]
+        return sum(len(n.scales) for n in networks if isinstance(n, MultiScaleDiscriminator))
 
     def _judged(self, name: str, pictures: Tensor) -> list[list[Tensor]]:
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self._mixed):

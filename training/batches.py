@@ -145,12 +145,13 @@ class BatchSource:
         return self._shots
 
     def fingerprint(self) -> str:
-        """A digest of what is trained on: views, joints and cameras; equal for equal data wherever it lies."""
+        """A digest of what is trained on: pictures, joints and cameras; equal for equal data wherever it lies."""
         digest = hashlib.sha256()
         for shot in self._shots:
             digest.update(f"{shot.dataset.picture_path(shot.view).parent.name}/{shot.view.row}".encode())
             for array in (shot.joints, shot.confidence, shot.camera.K, shot.camera.R, shot.camera.t):
                 digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(shot.dataset.picture_digest(shot.view))
         return digest.hexdigest()
 
     def batch(self, step: int, attempt: int = 0, detail: int = 1) -> Batch:

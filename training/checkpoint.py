@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,13 @@ def _readable(path: Path) -> bool:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run could go on from what lies there."""
     return any(_readable(folder / name) for name in (_NAME, _PREVIOUS))
+
+
+def forget_newest(folder: Path) -> None:
+    """Put the checkpoint before the newest in its place, where there is one that can be read."""
+    if _readable(folder / _PREVIOUS):
+        with suppress(OSError):
+            os.replace(folder / _PREVIOUS, folder / _NAME)
 
 
 def _state_of(file: Any) -> dict[str, Any]:

@@ -112,6 +112,11 @@ class Dataset:
         camera = self.cameras[view.camera]
         return self.pictures.get(self.picture_path(view), camera.width, camera.height)
 
+    def picture_digest(self, view: View) -> bytes:
+        """A digest of a view's picture; raises BackendError 'dataset-picture'."""
+        camera = self.cameras[view.camera]
+        return self.pictures.digest(self.picture_path(view), camera.width, camera.height)
+
     def camera_indices(self, choice: Sequence[str]) -> tuple[int, ...]:
         """Indices of the cameras named by 'train', 'heldout', 'all' or their own names.
 

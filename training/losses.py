@@ -180,4 +180,4 @@ def temporal_loss(image: Tensor, before: Tensor, truth: Tensor, truth_before: Te
     seen by the same camera; valid: (B, 1, H, W), 1 where both training pictures reach.
     """
     change = (image - before) - (truth - truth_before)
-    return (change.abs() * valid).sum() / (image.shape[1] * valid.sum()).clamp_min(1)
+    return (change.abs() * valid).sum() / (image.shape[1] * mean_over_processes(valid.sum())).clamp_min(1)

@@ -18,6 +18,7 @@ from .adversarial import Adversary, Seen
 from .batches import Batch, Poses
 from .config import TrainConfig
 from .light import LightGains
+from .parallel import mean_over_processes
 from .pretraining import Lesson
 from .sequences import Before, at_network_size, picture, remembered
 from .surfaces import Surface
@@ -120,22 +121,25 @@ class Objective:
             shown = functional.interpolate(shown, scale_factor=detail, mode="bilinear")
         fake = torch.lerp(truth.rgba, picture(prediction), truth.valid)
         seen = [Seen("picture", torch.cat([shown, fake], 1), torch.cat([shown, truth.rgba], 1))]
-        if not self._adversary.judges_film or past is None or batch.before is None or not past.drawn[:, -1].any():
+        if not self._adversary.judges_film or past is None or batch.before is None:
             return seen
         rows, lit = np.flatnonzero(past.drawn[:, -1]), self._past_lit(past, batch.before, batch.which)
+        usual = float(mean_over_processes(torch.tensor(float(len(rows)))))
+        if not usual:
+            return seen
         real, drawn = [at_network_size(truth.rgba, detail)[rows]], [at_network_size(fake, detail)[rows]]
         for i, before in enumerate(batch.before.truth):
             rgba, valid = (at_network_size(x, detail)[rows] for x in (before.rgba, before.valid))
             real.append(rgba)
             drawn.append(torch.lerp(rgba, lit[rows, i], valid))
-        return [*seen, Seen("film", torch.cat(drawn, 1), torch.cat(real, 1))]
+        return [*seen, Seen("film", torch.cat(drawn, 1), torch.cat(real, 1), len(rows) / usual)]
 
     def _temporal(self, prediction: Prediction, batch: Batch, before: Before, past: Past | None, detail: int) -> Tensor:
         """The temporal loss over the shots whose row before is there. A network that reads the past is held to what it
         remembers of it; others draw the row before anew, and learn from both."""
         known = past.drawn[:, 0] if past is not None else before.there[:, 0]
-        if not known.any():
-            return prediction.rgb.new_zeros(())
+        if not known.any():  # other processes may have some, and ask this one how many it has
+            return mean_over_processes(prediction.rgb.new_zeros(())) * 0
         rows, truth, earlier = np.flatnonzero(known), batch.truth, before.truth[0]
         images = [x[rows] for x in (picture(prediction), truth.rgba, earlier.rgba, truth.valid * earlier.valid)]
         if past is not None:

@@ -7,6 +7,7 @@ nothing is lost, and a person who fills a tenth of the frame costs a tenth of th
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import threading
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class Picture:
     def empty(self) -> bool:
         """True where the mask has no pixel at all."""
         return self.pixels.size == 0
+
+    def digest(self) -> bytes:
+        """A digest of what it shows, equal for equal pictures however their files are packed."""
+        place = np.array([self.x, self.y, self.width, self.height, *self.pixels.shape], np.int64)
+        return hashlib.blake2b(place.tobytes() + self.pixels.tobytes(), digest_size=16).digest()
 
     def full(self) -> npt.NDArray[np.float32]:
         """The whole picture, (height, width, 4) float32, display sRGB, straight alpha, 0 under an empty mask."""
@@ -102,11 +108,13 @@ def cut(rgba: npt.NDArray[np.integer[Any] | np.floating[Any]], scale: float = 1.
 
 
 class PictureCache:
-    """Decoded pictures by path, up to a limit in bytes; beyond it pictures are decoded each time they are asked for."""
+    """Decoded pictures by path, up to a limit in bytes; beyond it pictures are decoded each time they are asked for.
+    Digests of all are kept."""
 
     def __init__(self, limit: int = 4 << 30) -> None:
         self._limit, self._used = limit, 0
         self._pictures: dict[Path, Picture] = {}
+        self._digests: dict[Path, bytes] = {}
         self._lock = threading.Lock()
 
     def get(self, path: Path, width: int, height: int) -> Picture:
@@ -114,8 +122,17 @@ class PictureCache:
         found = self._pictures.get(path)
         if found is None:
             found = load_picture(path, width, height)
+            digest = found.digest() if path not in self._digests else None
             with self._lock:
+                if digest is not None:
+                    self._digests[path] = digest
                 if path not in self._pictures and self._used + found.pixels.nbytes <= self._limit:
                     self._pictures[path] = found
                     self._used += found.pixels.nbytes
         return found
+
+    def digest(self, path: Path, width: int, height: int) -> bytes:
+        """The digest of the picture at ``path``, which is decoded only where it never was; see load_picture for the
+        errors."""
+        known = self._digests.get(path)
+        return self.get(path, width, height).digest() if known is None else known

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..neural_backend.avatar import Avatar
+from ..neural_backend.interface.messages import BackendError
 from ..neural_backend.interface.proxy import PART_COUNT
 from ..neural_backend.png import encode_png, write_png
 from .atlas import read_picture
@@ -30,15 +31,28 @@ PALETTE = np.array(
 )
 
 
-def preview_shots(avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot]) -> list[Shot]:
-    """One view that is trained on, and two that are not where there are any: for the eye, never for training."""
+def preview_shots(
+    avatar: Avatar, datasets: Sequence[Dataset], shots: Sequence[Shot], say: Callable[[str], None]
+) -> list[Shot]:
+    """One view that is trained on, and two that are not where there are any and they can be read: for the eye, never
+    for training."""
     dataset = datasets[0]
     cameras = dataset.heldout_cameras or tuple(range(len(dataset.cameras)))
     rows = [i for i, name in enumerate(dataset.split) if name != "train" and dataset.usable[i]]
     rows = rows or [i for i in range(len(dataset.split)) if dataset.usable[i]]
     places = [(rows[len(rows) // 4], cameras[0]), (rows[len(rows) * 3 // 4], cameras[-1])]
-    unseen = [View(row, camera) for row, camera in places if dataset.has_picture(View(row, camera))]
+    views = [View(row, camera) for row, camera in places]
+    unseen = [view for view in views if dataset.has_picture(view) and _can_be_read(dataset, view, say)]
     return [shots[len(shots) // 3], *frame_views(avatar, [dataset], [unseen])]
+
+
+def _can_be_read(dataset: Dataset, view: View, say: Callable[[str], None]) -> bool:
+    try:
+        dataset.picture(view)
+    except BackendError as error:
+        say(f"{error.message} The preview goes without it.")
+        return False
+    return True
 
 
 @torch.no_grad()

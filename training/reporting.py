@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ class Bar:
 
     def update(self, trainer: Trainer, loss: float) -> None:
         """Move to where the trainer stands."""
-        self._loss = loss if self._loss != self._loss else 0.95 * self._loss + 0.05 * loss
+        self._loss = loss if math.isnan(self._loss) else 0.95 * self._loss + 0.05 * loss
         self._bar.set_postfix_str(f"step {trainer.state.step}, loss {self._loss:.4f}", refresh=False)
         done = trainer.state.step if trainer.budget.kind == "steps" else int(trainer.progress * trainer.budget.amount)
         self._bar.update(done - self._bar.n)
@@ -44,6 +45,7 @@ class Reporter:
 
     def __init__(self, speaks: bool = True) -> None:
         self._speaks = speaks
+        self._failing: set[str] = set()
         self._interval = 0.1 if sys.stderr.isatty() else 30.0
 
     def say(self, sentence: str) -> None:
@@ -68,11 +70,15 @@ class Reporter:
 
     @contextmanager
     def side_product(self, name: str) -> Iterator[None]:
-        """What cannot be written here (on a full disk, say) is told, and the run goes on without it."""
+        """What cannot be written here (on a full disk, say) is told once, and the run goes on without it."""
         try:
             yield
         except OSError as error:
-            self.say(f"The {name} could not be written ({error.strerror or error}); training goes on without it.")
+            if name not in self._failing:
+                self.say(f"The {name} could not be written ({error.strerror or error}); training goes on without it.")
+            self._failing.add(name)
+        else:
+            self._failing.discard(name)
 
     @contextmanager
     def training(self, trainer: Trainer) -> Iterator[Bar]:
@@ -99,6 +105,7 @@ class Log:
         self.close()
         with self._reporter.side_product("log"):
             self._begin(step)
+        with self._reporter.side_product("log for TensorBoard"):
             self._board = Board(self._path.parent, step)
 
     def _begin(self, step: int) -> None:
@@ -127,11 +134,15 @@ class Log:
             row["preview_psnr"] = f"{preview_psnr:.3f}"
         with self._reporter.side_product("log"), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore").writerow(row)
-            if self._board is not None:
-                self._board.add(step, values if preview_psnr is None else {**values, "preview_psnr": preview_psnr})
+        board, self._board = self._board, None
+        if board is not None:
+            with self._reporter.side_product("log for TensorBoard"):
+                board.add(step, values if preview_psnr is None else {**values, "preview_psnr": preview_psnr})
+                self._board = board  # one that has failed once never writes again
 
     def close(self) -> None:
         """End the files."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        board, self._board = self._board, None
+        if board is not None:
+            with self._reporter.side_product("log for TensorBoard"):
+                board.close()

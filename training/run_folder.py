@@ -20,10 +20,10 @@ def run_folder(output: Path) -> Path:
 
 @contextmanager
 def begin_in(folder: Path, datasets: Sequence[Path], restart: bool) -> Iterator[None]:
-    """Make the run's folder, for a run that is prepared inside the block.
+    """Make the run's folder, for a run that is prepared, and writes its first checkpoint, inside the block.
 
     restart: without what an earlier run left there, which comes back where the new one cannot begin: its options may be
-    mistyped. Raises BackendError 'train-output', in all processes of the run.
+    mistyped, or the disk full. Raises BackendError 'train-output', in all processes of the run.
     """
     before = folder.with_name(folder.name + ".before")
     with parallel.agreed():

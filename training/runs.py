@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .dataset import Dataset, read_dataset
 from .devices import enough_memory, in_bfloat16, precision_name
 from .disturbance import Disturbance
 from .export import Labels, export
+from .files import write_text
 from .interrupt import Interrupt
 from .losses import FallbackImageLoss, PerceptualImageLoss
 from .pictures import PictureCache
@@ -52,7 +53,7 @@ def train(
     """
     began, folder, labels = time.monotonic(), run_folder(output), labels or Labels()
     with Interrupt() as interrupt, enough_memory():
-        with parallel.joined(config.device, config.batch) as device:
+        with parallel.joined(config.device, config.batch) as device, ExitStack() as ending:
             main, reporter = parallel.is_main(), Reporter(parallel.is_main())
             with parallel.agreed():
                 if main and output.is_dir():  # before hours of training, not after
@@ -61,22 +62,21 @@ def train(
                     )
             with begin_in(folder, paths, restart):
                 run = _prepare(paths, folder, config, device, reporter, interrupt, began)
-            with closing(run.source):
-                trainer = run.trainer
-                spent = trainer.progress >= 1 or config.method == "static"
-                if trainer.state.finished and spent and _exists(output):
-                    reporter.say(
-                        f"{output} is finished; raise the budget to train on, or give --restart to start over."
-                    )
-                    return 0
-                done = config.method == "static" or _loop(run, reporter, interrupt)
-                if done and config.method != "static" and not trainer.state.step:
-                    reporter.say("The budget was spent before the first step, so nothing has been learned: give more.")
-                with parallel.agreed():
-                    if main and not done:
-                        trainer.save()
-                    elif main:
-                        _keep(trainer.save, reporter)  # before anything else that may fail
+                ending.callback(run.source.close)
+                _rehearse(run.trainer)
+            trainer = run.trainer
+            spent = trainer.progress >= 1 or config.method == "static"
+            if trainer.state.finished and spent and _exists(output):
+                reporter.say(f"{output} is finished; raise the budget to train on, or give --restart to start over.")
+                return 0
+            done = config.method == "static" or _loop(run, reporter, interrupt)
+            if done and config.method != "static" and not trainer.state.step:
+                reporter.say("The budget was spent before the first step, so nothing has been learned: give more.")
+            with parallel.agreed():
+                if main and not done:
+                    trainer.save()
+                elif main:
+                    _keep(trainer.save, reporter)  # before anything else that may fail
         if not done:
             reporter.say(f"Stopped at step {trainer.state.step}; the same command resumes it.")
             return 130
@@ -144,8 +144,9 @@ def _prepare(
             trainer.facts["precision"] = precision
             reporter.say(f"Resuming at step {trainer.state.step}.")
         if parallel.is_main():  # also of a run that goes on: its budget may be larger now
-            (folder / "config.json").write_text(json.dumps(config.as_dict(), indent=1) + "\n", "utf-8")
-        preview = Preview(folder, preview_shots(avatar, datasets, shots), reporter)
+            with reporter.side_product("file config.json"):
+                write_text(folder / "config.json", json.dumps(config.as_dict(), indent=1) + "\n")
+        preview = Preview(folder, preview_shots(avatar, datasets, shots, reporter.say), reporter)
     options = {key: value for key, value in config.as_dict().items() if key not in _OWN}
     parallel.require_alike(
         {
@@ -256,8 +257,9 @@ def _begin(
         avatar, shots = avatar.to(device).train(), framed()
         return avatar, shots, make_surfaces(config, avatar, shots, reporter.say), {}
     shots = framed()
-    if not shots:
-        raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
+    if left_out := sum(map(len, views)) - len(shots):
+        reporter.say(f"{left_out} of them are left out: their mask is empty, or the body is outside.")
+    _check_shots(shots)
     facts: dict[str, Any] = {"datasets": [d.path.resolve().name for d in datasets], "pictures": len(shots)}
     if config.init != "random" and config.method not in ("direct", "v2v") and config.proxy_steps:
         fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
@@ -271,6 +273,18 @@ def _begin(
         known = PredictedSurfaces(avatar, shots) if config.init_from else surfaces
         facts |= _fill(config, avatar, shots, known, folder, reporter)
     return avatar, shots, surfaces, facts
+
+
+def _check_shots(shots: Sequence[Shot]) -> None:
+    if not shots:
+        raise BackendError("dataset-empty", "The body is outside every training picture; check the cameras and joints.")
+    if len({(id(shot.dataset), shot.view.row) for shot in shots}) < 2:
+        shot = shots[0]
+        raise BackendError(
+            "dataset-frames",
+            f"A single frame is left to train on, row {shot.view.row} of {shot.dataset.path}; check the others' masks "
+            "and cameras.",
+        )
 
 
 def _fill(
@@ -287,15 +301,19 @@ def _fill(
     return {"coverage": round(averaged.coverage, 4), "coverage_parts": parts}
 
 
+def _rehearse(trainer: Trainer) -> None:
+    """See that the run can go on: that a GPU's memory suffices, and that a checkpoint can be written."""
+    if trainer.avatar.generator is not None and trainer.avatar.proxy_params.device.type == "cuda":
+        trainer.rehearse()
+    with parallel.agreed():
+        if parallel.is_main() and not trainer.state.step and not trainer.state.finished:
+            trainer.save()
+
+
 def _loop(run: _Run, reporter: Reporter, interrupt: Interrupt) -> bool:
     """Step until the budget is spent; False when interrupted."""
     trainer, preview, main = run.trainer, run.preview, parallel.is_main()
     log = Log(trainer.folder / "log.csv", trainer.state.step, reporter) if main else None
-    with parallel.agreed():
-        if main and not trainer.state.step:
-            trainer.save()
-    if trainer.avatar.proxy_params.device.type == "cuda":
-        trainer.rehearse()
     saved = time.monotonic()
     looks = [share for share in LOOKS if share > trainer.progress or not trainer.state.step]
     with closing(log) if log else nullcontext(), reporter.training(trainer) as bar:

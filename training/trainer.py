@@ -18,7 +18,7 @@ from ..neural_backend.interface.messages import BackendError
 from . import parallel
 from .adversarial import make_adversary
 from .batches import UNSEEN_EVERY, BatchSource
-from .checkpoint import Checkpoint, nest, shared_checkpoint, unnest, write_checkpoint
+from .checkpoint import Checkpoint, forget_newest, nest, shared_checkpoint, unnest, write_checkpoint
 from .config import TrainConfig
 from .devices import as_laid_out, lay_out
 from .initialise import body_tensors
@@ -315,7 +315,10 @@ class Trainer:
             self.adversary.restore(unnest("adversary", checkpoint.tensors))
 
     def _roll_back(self) -> None:
-        """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops."""
+        """After a loss or gradient that is not finite: the last checkpoint, half the rate, other crops. One from which
+        nothing leads on, though all in it is finite, gives way to the one before it."""
+        if self.state.standing == MAX_ROLLBACKS // 2 and parallel.is_main():
+            forget_newest(self.folder)
         checkpoint = shared_checkpoint(self.folder)
         if checkpoint is None or self.state.standing >= MAX_ROLLBACKS:
             raise BackendError(

@@ -94,7 +94,7 @@ def find_vgg_weights(given: str) -> Path | None:
         raise BackendError(
             "vgg-weights",
             f"{cached} is damaged (its checksum is wrong); `neural-avatar weights vgg19` downloads it "
-            "anew, or give --vgg-weights FILE.",
+            "anew; or give --vgg-weights FILE, or --image-loss fallback to do without.",
         )
     return cached
 

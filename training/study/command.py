@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 from collections.abc import Sequence
@@ -28,9 +29,11 @@ from ..reporting import Reporter
 from ..reports.pictures import around_person
 from .page import study_page
 from .trials import KEY, PAGE, Study, Trial, make_trials, read_key, write_key
-from .votes import preferences, read_votes, told
+from .votes import RESULT_COLUMNS, preferences, read_votes, told
 
 Pixels = npt.NDArray[np.float32]
+#: The table of what the votes say, beside them.
+RESULT = "result.csv"
 #: Frames of a second in a moving picture.
 _RATE = 12
 
@@ -90,8 +93,8 @@ def make_study(
 
 
 def count_votes(folder: Path, files: Sequence[Path] = ()) -> int:
-    """Print each pair's preference with its interval, by the files given, else by all votes*.csv in the folder. Raises
-    BackendError with a sentence for the user."""
+    """Print each pair's preference with its interval, by the files given, else by all votes*.csv in the folder, and
+    write them as FOLDER/result.csv. Raises BackendError with a sentence for the user."""
     study = read_key(folder)
     files = files or sorted(folder.glob("votes*.csv"))
     if not files:
@@ -99,13 +102,19 @@ def count_votes(folder: Path, files: Sequence[Path] = ()) -> int:
     votes, replaced = read_votes(files, study)
     if replaced:
         print(f"{replaced} votes were replaced by later ones of the same name; different people need different names.")
-    for quadrant in (None, *sorted({trial.quadrant for trial in study.trials} - {""})):
-        some = preferences(study, votes, quadrant)
-        if quadrant is not None and some:
+    table = io.StringIO(newline="")
+    rows = csv.writer(table)
+    rows.writerow(RESULT_COLUMNS)
+    for quadrant in ("", *sorted({trial.quadrant for trial in study.trials} - {""})):
+        some = preferences(study, votes, quadrant or None)
+        if quadrant and some:
             print(f"\n{quadrant}:")
         for preference in some:
             print(told(preference))
-    print("\nThe intervals (Wilson's) take every vote for one of its own; several voters make that truer.")
+            rows.writerow((quadrant or "all", *preference.row))
+    write_text(folder / RESULT, table.getvalue())
+    print(f"\nThe same as a table: {folder / RESULT}")
+    print("The intervals (Wilson's) take every vote for one of its own; several voters make that truer.")
     return 0
 
 

@@ -30,7 +30,8 @@ _STYLE = (
     ".save{font:inherit;padding:8px 14px;border:1px solid var(--line);background:var(--tint);color:var(--ink);"
     "border-radius:6px;cursor:pointer;text-decoration:none}input{font:inherit;padding:4px}.done{font-size:18px}"
     "progress{width:100%}html:not(.js) .only,.done{display:none}.ended .done{display:block}.ended .answers .a{"
-    "display:none}.answers .next{display:none}.ended .answers .next{display:inline-block}"
+    "display:none}.sent .send,html:not(.sent) .kept{display:none}.answers .next{display:none}"
+    ".ended .answers .next{display:inline-block}"
 )
 
 _SCRIPT = """
@@ -48,8 +49,11 @@ addEventListener('DOMContentLoaded', () => {
   } catch (error) { /* a browser that keeps nothing: the votes live as long as the page */ }
   const cell = text => '"' + String(text).replace(/"/g, '""') + '"';
   const table = () => [columns.join(','), ...order.map(id =>
-    [cell(by('voter').value.trim()), id, votes[id][0], votes[id][1]].join(','))].join('\\n') + '\\n';
+    [cell(by('voter').value.trim() || 'nameless ' + session), id, ...votes[id]].join(','))].join('\\n') + '\\n';
   const open = () => trials.findIndex(t => !votes[t.id]);
+  function told(sent, words) {
+    document.documentElement.classList.toggle('sent', sent); by('sent').textContent = words;
+  }
   function keep(changed) {
     const kept = {votes, order, session, voter: by('voter').value};
     try { localStorage.setItem(place, JSON.stringify(kept)); } catch (error) { /* see above */ }
@@ -57,8 +61,8 @@ addEventListener('DOMContentLoaded', () => {
     if (changed && location.protocol !== 'file:') {
       const address = 'votes-' + session, body = table();
       sending = sending.then(() => fetch(address, {method: 'POST', body})).then(
-        answer => { by('sent').textContent = answer.ok ? 'Saved.' : 'Not saved here: use the button.'; },
-        () => { by('sent').textContent = 'The program has ended: save with the button.'; });
+        answer => told(answer.ok, answer.ok ? 'Saved.' : 'Not saved here: use the button.'),
+        () => told(false, 'The program has ended: save with the button.'));
     }
   }
   function show() {
@@ -77,7 +81,7 @@ addEventListener('DOMContentLoaded', () => {
   function next() {  // the votes of the one before lie under a session of their own, or in the saved file
     if (location.protocol === 'file:' && !confirm('Have these votes been saved? They are cleared for the next person.'))
       return;
-    votes = {}; order = []; session = fresh(); by('voter').value = by('sent').textContent = '';
+    votes = {}; order = []; session = fresh(); by('voter').value = ''; told(false, '');
     keep(false); show();
   }
   const acts = {back, next};
@@ -111,7 +115,8 @@ def study_page(trials: Sequence[Trial], pictures: Sequence[tuple[str, float]]) -
         "your answers down as voter, trial, vote (left, right or equal), seconds.</p></noscript>",
         '<p class="only"><label>Your name, if you like: <input id="voter" maxlength="60"></label></p>',
         sections,
-        '<p class="done">That was all of them, thank you. Now save your votes and send the file back.</p>'
+        '<p class="done">That was all of them, thank you. <span class="send">Now save your votes and send the file '
+        'back.</span><span class="kept">Your votes are saved; there is nothing to send.</span></p>'
         '<div class="answers only"><button class="a" data-act="left">← left</button>'
         '<button class="a" data-act="equal">↓ no difference</button><button class="a" data-act="right">right →</button>'
         '<button data-act="back">back</button><a class="save" id="save" download="votes.csv">save votes.csv</a>'

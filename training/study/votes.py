@@ -17,6 +17,10 @@ from .trials import Study
 COLUMNS = ("voter", "trial", "vote", "seconds")
 #: Answers: the left or the right result is nearer to the film, or neither.
 ANSWERS = ("left", "right", "equal")
+#: Columns of result.csv: the votes on a pair of results in one quadrant or in all, the share of the decided ones that
+#: went to the first, and its 95 % interval.
+RESULT_COLUMNS = ("quadrant", "first", "second", "for_first", "for_second", "equal", "voters", "share_first", "low",
+                  "high")  # fmt: skip
 #: Normal quantile of a 95 % interval.
 _Z = 1.959963984540054
 
@@ -52,6 +56,12 @@ class Preference:
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of ``share``."""
         return wilson(self.wins[0], sum(self.wins))
+
+    @property
+    def row(self) -> tuple[str | int, ...]:
+        """All of it, by RESULT_COLUMNS without the quadrant."""
+        numbers = ("" if math.isnan(x) else f"{x:.4f}" for x in (self.share, *self.interval))
+        return self.first, self.second, *self.wins, self.equal, self.voters, *numbers
 
 
 def wilson(wins: int, count: int, z: float = _Z) -> tuple[float, float]:
