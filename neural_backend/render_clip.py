@@ -53,8 +53,7 @@ def render_frames(
     job: ClipJob, clip: Clip, drawer: ClipDrawer, groups: Iterable[Sequence[int]], finished: Callable[[int], None]
 ) -> None:
     """Render the frames of ``groups`` (indices, counted from 0; an empty group is a chance to look at what is written);
-    ``finished`` is called with each that is written, in
-    order, from the calling thread.
+    ``finished`` is called with each that is written, in order, from the calling thread.
 
     Whatever is raised in the middle, the frames that were drawn by then are written. Raises BackendError 'write-failed'
     and those of drawing.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands `neural-avatar train` and `neural-avatar evaluate`; those of the footage are in its own room."""
+"""The commands `neural-avatar train`, `evaluate` and `weights`; footage and study have theirs in their own rooms."""
 
 from __future__ import annotations
 

@@ -92,15 +92,15 @@ def mean_figures(frames: Sequence[Frame]) -> dict[str, float | None]:
     where one has no meaning in any."""
     every = [frame.figures for frame in frames]
     names = [*(f.name for f in fields(FrameMetrics)), "flicker", "lpips_box"]
-    known = {name: [row[name] for row in every if row[name] == row[name]] for name in names}
+    known = {name: [row[name] for row in every if not math.isnan(row[name])] for name in names}
     means = {name: float(np.mean(values)) if values else math.nan for name, values in known.items()}
     whole = means | distances([frame.looked for frame in frames])
-    return {name: round(value, 5) if value == value else None for name, value in whole.items()}
+    return {name: _number(value) for name, value in whole.items()}
 
 
 def worst_first(frames: Sequence[Frame]) -> list[Frame]:
     """Frames by SSIM in the box, the worst first; those without a person last."""
-    return sorted(frames, key=lambda f: (f.metrics.ssim_box != f.metrics.ssim_box, f.metrics.ssim_box))
+    return sorted(frames, key=lambda f: (math.isnan(f.metrics.ssim_box), f.metrics.ssim_box))
 
 
 def summary(frames: Sequence[Frame]) -> dict[str, Any]:
@@ -123,14 +123,19 @@ def summary(frames: Sequence[Frame]) -> dict[str, Any]:
 
 
 def _plain(frame: Frame) -> dict[str, Any]:
-    figures = {name: round(value, 5) if value == value else None for name, value in frame.figures.items()}
+    figures = {name: _number(value) for name, value in frame.figures.items()}
     where = {"row": frame.view.row, "camera": frame.camera, "split": frame.split, "quadrant": frame.quadrant}
     return {**where, **figures}
 
 
+def _number(value: float) -> float | None:
+    """As JSON keeps it, which knows no NaN."""
+    return None if math.isnan(value) else round(value, 5)
+
+
 def shown(value: float | None, name: str) -> str:
     """A figure as text; a dash where there is none."""
-    return "-" if value is None or value != value else f"{value:.{FIGURES[name].digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.{FIGURES[name].digits}f}"
 
 
 def measured(result: dict[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -104,9 +105,9 @@ def known_limits(subject: Subject, frames: Sequence[Frame]) -> list[str]:
         said.append("Every camera here was trained on: the figures do not say how it looks from other sides.")
     elif known and not any(frame.quadrant for frame in frames):
         said.append(f"Trained on among the cameras here, which flatters the means: {', '.join(known)}.")
-    if not any(frame.flicker == frame.flicker for frame in frames):
+    if all(math.isnan(frame.flicker) for frame in frames):
         said.append("Flicker was not measured: no two neighbouring rows of a camera were compared.")
-    empty = sum(frame.metrics.ssim_box != frame.metrics.ssim_box for frame in frames)
+    empty = sum(math.isnan(frame.metrics.ssim_box) for frame in frames)
     if empty:
         said.append(f"{empty} pictures show nobody; they count in the figures of the whole frame alone.")
     if len(frames) < _FEW:
