@@ -26,7 +26,9 @@ Outcome = set[Literal["RUNNING_MODAL", "CANCELLED", "FINISHED", "PASS_THROUGH", 
 TOLERANCE = 0.06
 #: Custom property of a scene: the engine that it had before it became a set.
 _ENGINE_BEFORE = "neural_avatar_engine_before"
-#: Custom property of a scene of avatars: the full names of the objects that it has from the set's scene.
+#: Custom property of the collection in a scene of avatars that holds what it has from the set, and nothing else.
+_OURS = "neural_avatar_from_set"
+#: The same in files made before there was such a collection: of the scene, the full names of these objects.
 _LINKED = "neural_avatar_linked"
 
 #: What the scene of the avatars takes from the scene of the set.
@@ -66,21 +68,34 @@ def follow(scene: Any, people: Any) -> None:
     wanted = {*carriers.carriers(scene), *(cut.camera for cut in _cuts(scene))}
     if people.camera is not None:
         wanted.add(people.camera)
-    there = set(people.collection.objects)
-    # What a user has put there stays: it may be nowhere else.
-    ours = set(json.loads(people.get(_LINKED, "[]")))
-    gone, new = [obj for obj in there - wanted if obj.name_full in ours], sorted(wanted - there, key=lambda o: o.name)
-    if gone or new:
-        on_first_thread(lambda: _exchange(people.collection.objects, gone, new))
-    if (linked := json.dumps(sorted(obj.name_full for obj in wanted))) != people.get(_LINKED):
-        write(lambda: people.__setitem__(_LINKED, linked))
+    ours = _ours(people)
+    if ours is None or set(ours.objects) != wanted or _LINKED in people:
+        on_first_thread(lambda: _bring(people, wanted))
 
 
-def _exchange(objects: Any, gone: list[Any], new: list[Any]) -> None:
-    for obj in gone:
-        objects.unlink(obj)
-    for obj in new:
-        objects.link(obj)
+def _ours(people: Any) -> Any:
+    """The collection of what a scene of avatars has from the set. What a user has put beside it stays: it may be
+    nowhere else."""
+    return next((one for one in people.collection.children_recursive if one.get(_OURS)), None)
+
+
+def _bring(people: Any, wanted: set[Any]) -> None:
+    """Let a scene of avatars have these objects from the set, and no others."""
+    ours = _ours(people)
+    if ours is None:
+        made = ours = bpy.data.collections.new("From the Set")
+        write(lambda: made.__setitem__(_OURS, True))
+        people.collection.children.link(ours)
+    if _LINKED in people:
+        names = set(json.loads(people[_LINKED]))
+        for obj in [one for one in people.collection.objects if one.name_full in names]:
+            people.collection.objects.unlink(obj)
+        write(lambda: people.__delitem__(_LINKED))
+    there = set(ours.objects)
+    for obj in there - wanted:
+        ours.objects.unlink(obj)
+    for obj in sorted(wanted - there, key=lambda one: one.name):
+        ours.objects.link(obj)
 
 
 def camera_of(scene: Any) -> Any:
@@ -141,6 +156,8 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
             )
         people = scene_of_avatars(scene)
         if people is None:
+            for lost in [one for one in bpy.data.collections if one.get(_OURS) and not one.users]:
+                bpy.data.collections.remove(lost)
             people = bpy.data.scenes.new(f"{scene.name} (Avatars)")
             people.view_layers[0].use_pass_cryptomatte_object = True
         follow(scene, people)
@@ -196,10 +213,14 @@ class NEURAL_AVATAR_OT_remove_compositing(bpy.types.Operator):
         if people is not None and not any(scene_of_avatars(other) == people for other in bpy.data.scenes):
             if context.window is not None and context.window.scene == people:
                 context.window.scene = scene
-            for obj in people.collection.all_objects:
-                if len(obj.users_scene) == 1:  # a user has put it there
+            ours = _ours(people)
+            users = [one for one in (people.collection, *people.collection.children_recursive) if one != ours]
+            for obj in {obj for one in users for obj in one.objects}:
+                if tuple(obj.users_scene) == (people,):
                     scene.collection.objects.link(obj)
             bpy.data.scenes.remove(people)
+            if ours is not None:
+                bpy.data.collections.remove(ours)
         return {"FINISHED"}
 
 

@@ -54,7 +54,9 @@ def test_one_click_puts_the_avatar_into_the_set(bpy_python: Path, tmp_path: Path
     assert told["removed"] == [True, 1, 0]
     without, left = told["guests"]
     assert without == sorted(["Camera", "Mine", "Renamed", told["person"]])
-    assert left == sorted(["Camera", "Mine", told["person"]]) and told["mine"]
+    assert left == sorted(["Camera", "Mine", told["person"]]) and told["mine"] and told["stays"] == left
+    assert told["older"] == [left, False] and np.abs(shot["older"] - joined).max() < 1e-4
+    assert told["collections"] == ["Away"]
     # Only the user's scene writes, and each frame has somebody in it.
     assert sorted(p.name for p in tmp_path.glob("film_*")) == ["film_0001.exr", "film_0002.exr"]
     assert all(np.abs(shot[f"film_000{i}"] - plain)[..., :3].max() > 0.1 for i in (1, 2))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs inside Blender: avatars in a set. Arguments: avatar, output folder."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -95,7 +96,7 @@ scene.collection.objects.unlink(person)
 away.objects.link(person)
 away.hide_render = True
 save(out / "hidden.exr")
-facts["hidden"] = sorted(o.name for o in people.collection.objects)
+facts["hidden"] = sorted(o.name for o in people.objects)
 away.hide_render = False
 
 # Mend what a user has torn: the scene of the avatars is gone.
@@ -110,10 +111,25 @@ people.collection.objects.link(mine), scene.collection.objects.link(guest)
 compositing.before_save()
 guest.name = "Renamed"
 compositing.before_save()
-there = sorted(o.name for o in people.collection.objects)
+there = sorted(o.name for o in people.objects)
+guest.name = "Renamed again"
 scene.collection.objects.unlink(guest)
 compositing.before_save()
-facts["guests"] = [there, sorted(o.name for o in people.collection.objects)]
+facts["guests"] = [there, sorted(o.name for o in people.objects)]
+# What a user has put there stays there, whether the set has it too or not.
+scene.collection.objects.link(mine)
+compositing.before_save()
+scene.collection.objects.unlink(mine)
+compositing.before_save()
+facts["stays"] = sorted(o.name for o in people.objects)
+# A file of before named what it had from the set, and had all in one place.
+for collection in list(people.collection.children):
+    bpy.data.collections.remove(collection)
+for obj in {person, scene.camera, guest} - set(people.collection.objects):
+    people.collection.objects.link(obj)
+people["neural_avatar_linked"] = json.dumps([person.name, scene.camera.name, guest.name])
+save(out / "older.exr")
+facts["older"] = [sorted(o.name for o in people.objects), "neural_avatar_linked" in people]
 facts["person"] = person.name
 
 # An animation in the user's scene: only it writes.
@@ -124,7 +140,8 @@ bpy.ops.render.render(animation=True)
 # Take it back.
 bpy.ops.neural_avatar.remove_compositing()
 facts["removed"] = [compositor.tree_of(scene) is None, len(bpy.data.scenes), len(bpy.data.node_groups)]
-facts["mine"] = [s.name for s in mine.users_scene] == [scene.name]
+facts["mine"] = [s.name for s in mine.users_scene] == [scene.name] and not guest.users_scene
+facts["collections"] = sorted(c.name for c in bpy.data.collections)
 bpy.data.objects.remove(mine)
 save(out / "removed.exr")
 

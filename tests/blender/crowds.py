@@ -73,7 +73,7 @@ def save(name):
     scene.render.filepath = str(out / name)
     bpy.ops.render.render(write_still=True, scene=scene.name)
     people = compositing.scene_of_avatars(scene)
-    return sorted(obj.name for obj in people.collection.objects) if people is not None else []
+    return sorted(obj.name for obj in people.objects) if people is not None else []
 
 
 scene = harness.new_scene(80, 60)
@@ -161,6 +161,6 @@ bpy.ops.neural_avatar.remove_compositing()
 scene.collection.objects.link(cases["named"])
 facts["panel"] = bpy.types.NEURAL_AVATAR_PT_compositing.poll(bpy.context)
 assert bpy.ops.neural_avatar.setup_compositing() == {"FINISHED"}
-facts["alone"] = sorted(obj.name for obj in compositing.scene_of_avatars(scene).collection.objects)
+facts["alone"] = sorted(obj.name for obj in compositing.scene_of_avatars(scene).objects)
 facts["person"] = person.name
 harness.tell(**facts)
