@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any
 
 import bpy.utils.previews
 
+from ..neural_backend.interface.files import whole
 from . import session
 
 _icons: Any = None
@@ -23,12 +23,11 @@ def icon(png: bytes) -> int:
         _icons = bpy.utils.previews.new()
     name = hashlib.sha256(png).hexdigest()[:24]
     if name not in _icons:
-        folder = session.log_path().parent
-        path, temporary = folder / f"{name}.png", folder / f"{name}.{os.getpid()}.tmp"
+        path = session.log_path().parent / f"{name}.png"
         if not path.exists():
             try:
-                temporary.write_bytes(png)
-                temporary.replace(path)
+                with whole(path) as temporary:
+                    temporary.write_bytes(png)
             except OSError:
                 return 0
         _icons.load(name, str(path), "IMAGE")

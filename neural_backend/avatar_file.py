@@ -15,6 +15,7 @@ from safetensors.torch import save as to_bytes
 
 from .avatar import Avatar, AvatarConfig
 from .interface.avatar_header import AvatarHeader, parse_metadata, read_header
+from .interface.files import whole
 from .interface.messages import BackendError
 from .interface.proxy import ProxyGeometry
 from .interface.skeleton import bone_lengths
@@ -62,15 +63,12 @@ def save_avatar(path: str | os.PathLike[str], avatar: Avatar, header: AvatarHead
     state.pop("proxy_params")  # the header holds them
     tensors = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in state.items()}
     data = to_bytes(tensors, (header or make_header(avatar)).to_metadata())
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as stream:
+        with whole(file) as temporary, temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise BackendError("avatar-unwritable", f"{file} cannot be written: {error.strerror or error}.") from error
 
 

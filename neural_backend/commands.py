@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .interface.avatar_header import AvatarHeader, read_header
+from .interface.files import whole
 from .interface.messages import BackendError
 from .render_command import add_render
 
@@ -37,9 +37,8 @@ def _info(options: argparse.Namespace) -> int:
     if options.thumbnail is not None:
         if not header.thumbnail:
             raise BackendError("no-thumbnail", f"{options.avatar} holds no picture.")
-        temporary = options.thumbnail.with_name(options.thumbnail.name + ".part")
-        temporary.write_bytes(header.thumbnail)
-        os.replace(temporary, options.thumbnail)
+        with whole(options.thumbnail) as temporary:
+            temporary.write_bytes(header.thumbnail)
     if options.json:
         print(json.dumps(_plain(header), indent=2))
         return 0

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .interface.files import whole
 from .interface.messages import BackendError
 
 #: Passes by the names of the command line: Blender's name, the renderer's plane, the channels' letters, and whether
@@ -62,17 +63,13 @@ def write_exr(
         for i, letter in enumerate(letters):
             channels[prefix + letter] = np.ascontiguousarray(planes[plane][::-1, :, i].astype(kind))
     header = {"compression": library.ZIP_COMPRESSION, "type": library.scanlineimage, STAMP: stamp}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as temporary:
         try:
             library.File(header, channels).write(str(temporary))
         except (RuntimeError, ValueError) as error:  # the library says no more than that it could not
             raise OSError(f"the picture could not be written ({error})") from error
         if read_stamp(temporary) != stamp:  # it does not always notice a full disk
             raise OSError("the picture was not written whole: is the disk full?")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_stamp(path: Path) -> str | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .interface.files import whole
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 #: The text under which a picture says what it was drawn from.
@@ -37,12 +39,8 @@ def encode_png(picture: npt.ArrayLike, stamp: str = "", compression: int = 4) ->
 def write_png(path: Path, picture: npt.ArrayLike, stamp: str = "", compression: int = 4) -> None:
     """Write a picture as encode_png does under a temporary name and rename it, so that a name always stands for a
     whole picture. Raises OSError, and leaves nothing of its own behind then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as temporary:
         temporary.write_bytes(encode_png(picture, stamp, compression))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_stamp(path: Path) -> str | None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .frame_files import write_failed
+from .interface.files import whole
 from .interface.messages import BackendError
 
 Pixels = npt.NDArray[np.uint8]
@@ -79,11 +79,11 @@ def encode(
     """
     av = require()
     height, width = behind.shape[:2]
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Clips say 23.976 where 24000/1001 is meant.
+    rate = Fraction(fps).limit_denominator(1001)
+    options = {"movflags": "+faststart"}
     try:
-        # Clips say 23.976 where 24000/1001 is meant.
-        rate = Fraction(fps).limit_denominator(1001)
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as movie:
+        with whole(target) as temporary, av.open(str(temporary), "w", format="mp4", options=options) as movie:
             movie.metadata["comment"] = stamp
             stream = movie.add_stream("libx264", rate=rate, options={"crf": str(_QUALITY), "preset": "medium"})
             stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -99,11 +99,8 @@ def encode(
                 movie.mux(stream.encode(picture))
                 encoded()
             movie.mux(stream.encode())
-        os.replace(temporary, target)
     except OSError as error:
         raise write_failed(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_stamp(path: Path) -> str | None:

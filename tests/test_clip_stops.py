@@ -137,7 +137,7 @@ def test_a_full_disk_is_explained(
     assert process.returncode == 1 and "Traceback" not in said, said
     assert str(folder) in last and "cannot be written" in last and last.endswith("."), said
     frames = folder / ".shot.frames" if kind == "mp4" else out
-    assert not [name for name in names(frames) + names(folder) if name.endswith(".part")]
+    assert not [name for name in names(frames) + names(folder) if name.endswith(".tmp")]
     for name in names(frames):
         assert (exr if kind == "exr" else png).read_stamp(frames / name), name
     assert not (folder / "shot.mp4").exists()

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
+
+from ..neural_backend.interface.files import whole
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 under a temporary name and rename it. Raises OSError, an older file of that name intact. Of
-    several writers at once one has the last word."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    """Write UTF-8, line ends as they are. Raises OSError, an older file of that name intact. Of several writers at once
+    one has the last word."""
+    with whole(path) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

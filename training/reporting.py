@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from ..neural_backend.interface.files import whole
 from .tensorboard import Board
 
 if TYPE_CHECKING:
@@ -117,15 +117,10 @@ class Log:
                     for row in csv.DictReader(file)
                     if (row.get("step") or "").isdigit() and int(row["step"]) <= step
                 ]
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
-                writer.writeheader()
-                writer.writerows(kept)
-            os.replace(temporary, self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(self._path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _FIELDS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
 
     def add(self, step: int, seconds: float, values: dict[str, float], preview_psnr: float | None) -> None:
         """Add a line."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...neural_backend.interface import locks
+from ...neural_backend.interface.files import whole
 from ...neural_backend.interface.messages import BackendError
 
 MARKER, UNFINISHED, TESTED, LOG = "environment.json", "unfinished.json", "tested.json", "setup.log"
@@ -192,12 +193,10 @@ def check_space(home: Path, megabytes: int, free: int | None = None) -> None:
 def write(path: Path, facts: dict[str, Any]) -> None:
     """A small file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(facts, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> dict[str, Any]:

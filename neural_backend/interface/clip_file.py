@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Camera
+from .files import whole
 from .skeleton import JOINTS
 
 
@@ -56,10 +56,5 @@ def write_clip(
         "name": np.array(name),
         "avatar": np.array(avatar),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, **fields)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **fields)  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ output is in the same unit, in camera axes (x right, y down, z away), centred on
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from ...neural_backend.interface.files import whole
 from ...neural_backend.interface.messages import BackendError
 from ...neural_backend.interface.skeleton import BODY_JOINTS, INDEX, JOINT_COUNT, SIZE_BONES
 from .monocular import MonocularOptions, reconstruct_single
@@ -150,14 +150,11 @@ def save_lift(path: str | Path, lifter: Lifter) -> None:
         "about": lifter.about,
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in lifter.network.state_dict().items()}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(to_bytes(tensors, {_KEY: json.dumps(header)}))
-        temporary.replace(file)
+        with whole(file) as temporary:
+            temporary.write_bytes(to_bytes(tensors, {_KEY: json.dumps(header)}))
     except OSError as error:
         raise BackendError("lift-unwritable", f"{file} cannot be written: {error.strerror or error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_lift(path: str | Path) -> Lifter:

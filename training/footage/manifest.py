@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...neural_backend.interface.files import whole
 from ...neural_backend.interface.messages import BackendError
 
 #: Raised by one whenever a stage's files change their meaning; working folders of another version are begun anew.
@@ -152,19 +152,14 @@ class Manifest:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON under a temporary name, then rename."""
+    """Write JSON as write_bytes does."""
     write_bytes(path, (json.dumps(data, indent=1) + "\n").encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, then rename: whoever finds it finds it whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    """Write a file of the working folder, which one run has to itself: whoever finds it finds it whole."""
+    with whole(path, alone=True) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _changes(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ which is kept with it, so that a run that was killed goes on at the first missin
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...neural_backend.interface.files import whole
 from ...neural_backend.interface.messages import BackendError
 from ...neural_backend.interface.skeleton import JOINT_COUNT
 from .ahead import ahead
 from .holistic import Finder, Holistic
 from .landmarks import to_joints
+from .manifest import write_json
 from .people import Person, backed, survey
 from .records import Detections
 from .tracking import Place, Tracker
@@ -151,9 +152,7 @@ def _reference(source: Source, folder: Path, finder: Finder, rank: int) -> Perso
             "footage-person",
             f"There is no person number {rank} in {source.path}; --person counts from 1, the largest.",
         )
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"box": person.box, "colours": person.colours.tolist()}), "utf-8")
-    os.replace(temporary, path)
+    write_json(path, {"box": person.box, "colours": person.colours.tolist()})
     return person
 
 
@@ -176,10 +175,8 @@ def _empty(count: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def _save(path: Path, chunk: dict[str, npt.NDArray[Any]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with whole(path, alone=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **chunk)  # type: ignore[arg-type]
-    os.replace(temporary, path)
 
 
 def _load(path: Path, count: int) -> dict[str, npt.NDArray[Any]] | None:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from .manifest import write_bytes
 from .records import Floats
 from .video import Bytes
 
@@ -51,9 +51,7 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def write_grey(path: Path, picture: Bytes) -> None:
-    """A grey PNG, under a temporary name first."""
+    """A grey PNG, as write_bytes does."""
     ok, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 2])
     assert ok
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    write_bytes(path, data.tobytes())
