@@ -72,7 +72,7 @@ def camera_of(view: View, people: Sequence[AvatarInstance] = ()) -> tuple[Camera
 def make_wish(view: View, people: tuple[AvatarInstance, ...], style: Style = _PLAIN) -> Wish:
     """What a view is to show."""
     camera, back = camera_of(view, people)
-    people = scenes.in_range(camera, people)
+    people = scenes.in_picture(camera, people)
     box = None
     if people:
         region = scenes.visible_box(camera, people)

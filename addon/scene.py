@@ -9,6 +9,7 @@ from typing import Any
 
 import bpy
 import numpy as np
+import numpy.typing as npt
 
 from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.codec import DETAIL_RANGE
@@ -70,11 +71,11 @@ def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | N
 def request(
     view: Camera, people: Sequence[AvatarInstance], planes: Sequence[str], scene: Any, detail: float = 1.0
 ) -> RenderRequest:
-    """A request in a scene's own look and quality, without those beyond the camera's range. detail: a factor of the
-    quality, for a preview."""
+    """A request in a scene's own look and quality, without those of whom nothing is in the picture. detail: a factor of
+    the quality, for a preview."""
     low, high = DETAIL_RANGE
     quality = min(max(settings(scene).quality * detail, low), high)
-    return RenderRequest(view, in_range(view, people), tuple(planes), look.table(scene), quality)
+    return RenderRequest(view, in_picture(view, people), tuple(planes), look.table(scene), quality)
 
 
 def in_range(view: Camera, people: Sequence[AvatarInstance]) -> tuple[AvatarInstance, ...]:
@@ -92,6 +93,20 @@ def _reach(person: AvatarInstance) -> float:
     return _REACH * sum(float(np.linalg.norm(person.joints[a] - person.joints[b])) for a, b in SIZE_BONES)
 
 
+def in_picture(view: Camera, people: Sequence[AvatarInstance]) -> tuple[AvatarInstance, ...]:
+    """Those of whom something may be seen."""
+    # Joints that are no numbers are for the renderer to refuse.
+    return tuple(p for p in people if not np.isfinite(p.joints).all() or visible_box(view, (p,)) is not None)
+
+
+def _beside(view: Camera, points: npt.NDArray[np.float64], reach: float) -> bool:
+    """Do balls around points (N, 3) lie all on the far side of one edge of the picture?"""
+    right, down, one = view.K
+    edges = np.stack([right, view.width * one - right, down, view.height * one - down])
+    inside = view.to_camera(points) @ (edges / np.linalg.norm(edges, axis=1, keepdims=True)).T
+    return bool((inside < -reach).all(0).any())
+
+
 def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region | None:
     """The smallest part of the picture that surely holds all avatars, None where none can be seen.
 
@@ -105,7 +120,7 @@ def visible_box(view: Camera, people: Sequence[AvatarInstance]) -> camera.Region
         points = np.concatenate([points, tips])
         pixels, depth = view.project(points)
         if not view.orthographic:
-            if (depth + reach <= view.near).all():
+            if (depth + reach <= view.near).all() or _beside(view, points, reach):
                 continue
             if (depth - reach <= view.near).any():
                 # A body around the camera may be anywhere in the picture.

@@ -179,6 +179,19 @@ def test_renders_are_the_backends(bpy_python: Path, tmp_path: Path, avatar: Path
     assert all(np.abs(a - b).max() > 0.1 for a, b in itertools.pairwise(frames))
 
 
+def test_who_is_out_of_the_picture_is_not_asked_for(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    """The backend draws 256 people at most."""
+    told = run(bpy_python, "many.py", avatar, tmp_path, resources=tmp_path / "config")
+    few, many = told["drawn 13"], told["drawn 301"]
+    assert few[0] < 20 and many[0] > 300 and few[1:] == many[1:] and 3 <= many[1] <= 7 and many[2]
+    for kind in ("sharp", "blurred"):
+        assert told[f"{kind} 13"] == told[f"{kind} 301"] == "", told
+        small, large = (read_passes(tmp_path / f"{kind}_{count}.exr") for count in (13, 301))
+        assert small["Mask"].max() > 0.3
+        for name, plane in small.items():
+            assert np.abs(large[name] - plane).max() < 1e-5, (kind, name)
+
+
 PLATES: dict[str, dict[str, Any]] = {
     "stretch": {"file": "wide.png", "settings": {}},
     "fit": {"file": "wide.png", "settings": {"frame_method": "FIT"}},
