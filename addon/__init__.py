@@ -26,6 +26,7 @@ _MODULES = (
     "look",
     "proportions",
     "compositing",
+    "render_job",
     "shadow",
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..neural_backend.interface.messages import DEPTHS, AvatarInstance, BackendError, RenderRequest
-from . import backdrop, batch, look, matte, motion_blur, passes, scene, session
+from . import backdrop, batch, look, matte, motion_blur, passes, render_job, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def render(engine: Any, depsgraph: Any) -> None:
     width, height = picture_size(depsgraph.scene_eval.render)
     size = width, height
     layer = depsgraph.view_layer.name
+    render_job.begin_frame(depsgraph.scene.original, depsgraph.scene_eval.frame_current)
     try:
         region = render_region(depsgraph.scene_eval.render)
         size = region.width, region.height
@@ -187,6 +188,7 @@ def _watch(engine: Any) -> Callable[[], bool]:
 def tell(engine: Any, level: str, message: str, details: str = "") -> None:
     """Report a sentence to the user, and with its details to the log."""
     engine.report({level}, message)
+    render_job.note(level, message)
     if level == "ERROR":
         batch.frame_failed()
     session.log("\n".join(filter(None, (f"{level}: {message}", details))))

@@ -211,3 +211,12 @@ def test_a_film_is_rendered_while_the_window_draws(tmp_path: Path) -> None:
 
 def _film(name: str) -> list[str]:
     return [f"{name}_{frame:04d}" for frame in (1, 2, 3)]
+
+
+def test_what_fails_in_a_set_pops_up(tmp_path: Path) -> None:
+    facts = run("troubles.py", tmp_path)
+    assert facts["written"] == ["film_0001.png", "film_0004.png"]
+    sentences, in_first_thread = facts["shown"][-1]
+    assert len(sentences) == 1 and sentences[0].startswith("Frames 2–3: Armature '") and in_first_thread
+    # At the first failure, and at the end: not once for each frame.
+    assert len(facts["shown"]) <= 2
