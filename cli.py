@@ -18,7 +18,8 @@ from .neural_backend.interface.messages import BackendError
 from .neural_backend.start import share_cores
 
 #: Packages of each extra, to say which one is missing.
-_EXTRAS = {"torch": "backend", "safetensors": "backend", "PIL": "backend", "cv2": "training", "scipy": "training"}
+_EXTRAS = {"torch": "backend", "safetensors": "backend", "PIL": "backend", "cv2": "training", "scipy": "training",
+           "tqdm": "training"}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ STDLIB = set(sys.stdlib_module_names)
 #: Room: absolute imports it may use beside the standard library, and rooms that its relative imports may name.
 ROOMS: dict[str, tuple[set[str], set[str]]] = {
     "neural_backend/interface": ({"numpy"}, {"neural_backend.interface"}),
-    "neural_backend": ({"numpy", "torch", "safetensors", "PIL", "tqdm", "av", "OpenEXR"}, {"neural_backend"}),
+    "neural_backend": ({"numpy", "torch", "safetensors", "PIL", "av", "OpenEXR"}, {"neural_backend"}),
     "addon": (
         {"numpy", "bpy", "bpy_extras", "mathutils", "gpu", "gpu_extras", "blf", "bl_ui"},
         {"addon", "neural_backend.interface"},

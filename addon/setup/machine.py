@@ -18,7 +18,7 @@ INDEX_VARIABLE = "NEURAL_AVATAR_TORCH_INDEX"
 
 #: What the backend needs beside torch; the same as in pyproject.toml, which the extension's zip does not hold.
 TORCH = "torch>=2.11,<2.14"
-REQUIREMENTS = ("numpy>=1.26", "safetensors>=0.4.5", "pillow>=10.3", "tqdm>=4.66")
+REQUIREMENTS = ("numpy>=1.26", "safetensors>=0.4.5", "pillow>=10.3")
 
 #: Kind: its name for people, MB to download, MB on the disk.
 KINDS: dict[str, tuple[str, int, int]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = {"torch": "2.13.0+made.here", "numpy": "99.0", "safetensors": "99.0", "pillow": "99.0", "tqdm": "99.0"}
+NAMES = {"torch": "2.13.0+made.here", "numpy": "99.0", "safetensors": "99.0", "pillow": "99.0"}
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and scripts of POSIX")
 
 
