@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def test_a_frame_in_hand_outlives_its_backend(session: BackendSession, tmp_path:
     session.stop()
     assert (frame.planes["color"] == 4).all()
     frame.release()
+
+
+def test_a_folder_that_a_cleaner_has_removed_is_made_again(
+    session: BackendSession, tmp_path: Path, frames_folder: Path
+) -> None:
+    session.request(ask(tmp_path / "marks"), "final").wait(LIMIT).release()
+    (folder,) = frames_folder.iterdir()
+    shutil.rmtree(folder)
+    for value in (3, 4):  # another client's frame needs a buffer of its own
+        with session.request(ask(tmp_path / "marks", value=value), f"view {value}").wait(LIMIT) as frame:
+            assert (frame.planes["color"] == value).all()
+    assert len(list(frames_folder.iterdir())) == 1
 
 
 def test_a_backend_that_dies_again_and_again_is_left_alone(session: BackendSession, tmp_path: Path) -> None:

@@ -234,16 +234,29 @@ class FramePool:
             remove_file(path)
         self._names = {path for path in self._names if path.exists()}
 
+    def _put_into(self, base: Path, number: int, size: int) -> FrameBuffer:
+        """A buffer in the folder that is ours in ``base``. Raises OSError."""
+        try:
+            return _with_room(self._folder(base) / f"frame-{number}", size)
+        except FileNotFoundError:
+            # Who cleans temporary folders may have removed it; a frame in use needs no name.
+            if base in self._folders:
+                self._folders.pop(base).close()
+            return _with_room(self._folder(base) / f"frame-{number}", size)
+
+    def _folder(self, base: Path) -> Path:
+        folder = self._folders.get(base)
+        if folder is None:
+            folder = self._folders[base] = FrameFolder(base)
+            self._announce({"type": "folder", "path": str(folder.path)})
+        return folder.path
+
     def _create(self, client: str, size: int) -> int:
         reasons = []
         for base in frame_folder.bases():
             try:
-                folder = self._folders.get(base)
-                if folder is None:
-                    folder = self._folders[base] = FrameFolder(base)
-                    self._announce({"type": "folder", "path": str(folder.path)})
                 number, self._next = self._next, self._next + 1
-                buffer = _with_room(folder.path / f"frame-{number}", size)
+                buffer = self._put_into(base, number, size)
             except OSError as error:
                 reasons.append(f"{base}: {error.strerror or errno.errorcode.get(error.errno or 0, error)}")
                 continue
