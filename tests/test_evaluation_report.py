@@ -365,7 +365,7 @@ def test_inception_weights_without_torchvision_are_one_sentence(
 
 
 def test_vgg_random_is_an_image_loss_of_its_own() -> None:
-    from neural_avatar.training.runs import make_image_loss
+    from neural_avatar.training.prepare import make_image_loss
 
     loss, name = make_image_loss(TrainConfig(image_loss="vgg-random"))
     assert name.startswith("random VGG19")

@@ -351,7 +351,7 @@ def test_a_network_can_come_from_another_avatar(root: Path, footage: Path, finis
 
 
 def test_a_loss_that_is_no_number_goes_back_to_the_checkpoint(tmp_path: Path, footage: Path) -> None:
-    from neural_avatar.training import initialise, runs
+    from neural_avatar.training import initialise, prepare
     from neural_avatar.training.batches import BatchSource
     from neural_avatar.training.crops import Augmentation
     from neural_avatar.training.dataset import read_dataset
@@ -362,7 +362,7 @@ def test_a_loss_that_is_no_number_goes_back_to_the_checkpoint(tmp_path: Path, fo
     avatar = initialise.new_avatar(config, [data])
     shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[:4]])
     source = BatchSource(shots, 1, 0, Augmentation(), torch.device("cpu"))
-    trainer = Trainer(config, avatar, source, runs.make_image_loss(config)[0], tmp_path, source.fingerprint())
+    trainer = Trainer(config, avatar, source, prepare.make_image_loss(config)[0], tmp_path, source.fingerprint())
     trainer.step()
     trainer.save()
     good = trainer.export_weights()
@@ -400,7 +400,7 @@ def vgg(tmp_path: Path) -> Path:
 
 def test_vgg_weights_are_read_safely(tmp_path: Path, vgg: Path) -> None:
     from neural_avatar.training.losses import PerceptualImageLoss
-    from neural_avatar.training.runs import make_image_loss
+    from neural_avatar.training.prepare import make_image_loss
 
     save_file(torch.load(vgg, weights_only=True), tmp_path / "vgg.safetensors")
     image, truth = torch.rand(1, 3, 32, 32, requires_grad=True), torch.rand(1, 3, 32, 32)

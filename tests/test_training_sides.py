@@ -15,7 +15,7 @@ import torch
 
 from neural_avatar.neural_backend.interface.camera import Camera
 from neural_avatar.neural_backend.interface.skeleton import INDEX
-from neural_avatar.training import losses, runs
+from neural_avatar.training import losses, prepare
 from neural_avatar.training.batches import UNSEEN_EVERY, BatchSource, Shot
 from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.crops import Augmentation
@@ -84,7 +84,7 @@ def test_from_unseen_sides_the_network_keeps_to_the_proxy(footage: Path, tmp_pat
         avatar = new_avatar(config, [shots[0].dataset])
         fill_textures(avatar, shots, ProxySurfaces(avatar, shots))
         with closing(BatchSource(shots, 2, 0, Augmentation(), torch.device("cpu"), sides=sides)) as source:
-            trainer = Trainer(config, avatar.train(), source, runs.make_image_loss(config)[0], tmp_path, "")
+            trainer = Trainer(config, avatar.train(), source, prepare.make_image_loss(config)[0], tmp_path, "")
             logged = [trainer.step() for _ in range(config.steps)]
         assert [k for k, values in enumerate(logged) if "sides" in values] == (
             list(range(UNSEEN_EVERY - 1, config.steps, UNSEEN_EVERY)) if weight else []

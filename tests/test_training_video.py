@@ -24,7 +24,7 @@ from neural_avatar.neural_backend.interface.messages import AvatarInstance, Back
 from neural_avatar.neural_backend.past import PAST_CHANNELS
 from neural_avatar.neural_backend.renderer import Renderer
 from neural_avatar.neural_backend.two_scale import TwoScaleGenerator
-from neural_avatar.training import initialise, runs
+from neural_avatar.training import initialise, prepare
 from neural_avatar.training.adversarial import Adversary, Seen, make_adversary
 from neural_avatar.training.batches import BatchSource
 from neural_avatar.training.checkpoint import read_checkpoint
@@ -312,7 +312,7 @@ def test_a_run_s_discriminators_come_back_with_a_rollback(tmp_path: Path, data: 
     avatar = initialise.new_avatar(config, [data]).train()
     shots = initialise.frame_views(avatar, [data], [data.training_views(config.cameras)[:4]])
     with contextlib.closing(BatchSource(shots, 1, 0, Augmentation(), torch.device("cpu"))) as source:
-        trainer = Trainer(config, avatar, source, runs.make_image_loss(config)[0], tmp_path, source.fingerprint())
+        trainer = Trainer(config, avatar, source, prepare.make_image_loss(config)[0], tmp_path, source.fingerprint())
         trainer.step()
         trainer.save()
         good = read_checkpoint(tmp_path)

@@ -19,7 +19,7 @@ import torch
 from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training import weights
 from neural_avatar.training.config import TrainConfig
-from neural_avatar.training.runs import make_image_loss
+from neural_avatar.training.prepare import make_image_loss
 from neural_avatar.training.vgg import load_vgg, random_vgg
 
 CONTENT = bytes(range(256)) * 40_000
