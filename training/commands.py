@@ -15,6 +15,13 @@ from .study.commands import add_commands as add_study_commands
 def add_commands(subparsers: Any) -> None:
     """Add this room's commands; torch is imported only when one is run."""
     add_footage_commands(subparsers)
+    _add_train(subparsers)
+    _add_evaluate(subparsers)
+    add_study_commands(subparsers)
+    _add_weights(subparsers)
+
+
+def _add_train(subparsers: Any) -> None:
     train = subparsers.add_parser(
         "train",
         help="learn an avatar from a dataset of masked pictures, cameras and joints",
@@ -35,6 +42,8 @@ def add_commands(subparsers: Any) -> None:
     add_config_arguments(train)
     train.set_defaults(run=_train)
 
+
+def _add_evaluate(subparsers: Any) -> None:
     evaluate = subparsers.add_parser(
         "evaluate",
         help="compare an avatar's pictures with a dataset's",
@@ -86,7 +95,9 @@ def add_commands(subparsers: Any) -> None:
     )
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     evaluate.set_defaults(run=_evaluate)
-    add_study_commands(subparsers)
+
+
+def _add_weights(subparsers: Any) -> None:
     weights = subparsers.add_parser(
         "weights",
         help="download public weights for the perceptual loss, LPIPS and FID",
