@@ -27,6 +27,7 @@ _MODULES = (
     "proportions",
     "compositing",
     "render_job",
+    "failed_frames",
     "shadow",
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rendering in the background: a device and a Python without preferences, and a failed frame that a farm notices.
+"""Rendering in the background: a device and a Python without preferences.
 
 A Python named in a blend file is a program that the file wants to be run. Blender does not tell add-ons whether the
 open file is trusted: *Trusted Source* is unticked in the file browser, and the preferences say the same as before. So a
@@ -10,22 +10,13 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import signal
 import sys
-import time
 from typing import Any, Literal
 
 import bpy
 
-#: The frame that is being rendered has failed; from a report of the engine to the next frame's beginning.
-_failed = False
-_began = 0.0
-#: Seconds that a file server's clock may go behind this machine's.
-_CLOCKS_DIFFER = 2.0
 #: Files, and the Pythons that the user has allowed them until Blender ends.
 _allowed: set[tuple[str, str]] = set()
-#: Blender has been told to stop, which may be done once: it kills itself the second time.
-_stopped = False
 
 
 class BatchSettings(bpy.types.PropertyGroup):
@@ -143,62 +134,16 @@ def _excludes(entry: Any, folder: str) -> bool:
     return (os.path.normcase(folder) + os.sep).startswith(excluded.rstrip(os.sep) + os.sep)
 
 
-def frame_failed() -> None:
-    """Called for each error of the engine, from the render's thread: no picture may be taken for a good one.
-
-    Blender itself stops a render whose engine reports an error, writes nothing, and ends with exit code 1, but not
-    where the engine renders another scene for the compositor: the set would be written without its people.
-    """
-    global _failed, _stopped
-    _failed = True
-    # Only Blender's own handler in the background stops the render; Python does not know it, and shows it as None.
-    if bpy.app.background and not _stopped and signal.getsignal(signal.SIGINT) is None:
-        _stopped = True
-        signal.raise_signal(signal.SIGINT)
-
-
-@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
-def _begin_frame(*_: Any) -> None:
-    global _failed, _began
-    _failed, _began = False, time.time()
-
-
-@bpy.app.handlers.persistent  # type: ignore[untyped-decorator]
-def _remove_failed(scene: Any, *_: Any) -> None:
-    """Where the render could not be stopped (in a window, from a script), take back the picture that was written."""
-    render = scene.render
-    if not _failed or render.is_movie_format:
-        return
-    still = bpy.path.abspath(render.filepath)
-    if render.use_file_extension and not still.lower().endswith(render.file_extension):
-        still += render.file_extension
-    for path in (bpy.path.abspath(render.frame_path(frame=scene.frame_current)), still):
-        try:
-            if os.stat(path).st_mtime > _began - _CLOCKS_DIFFER:
-                os.remove(path)
-                print(f"Neural Avatar: frame {scene.frame_current} has failed; '{path}' was removed.", file=sys.stderr)
-        except OSError:
-            continue
-
-
-_HANDLERS = (("render_init", _begin_frame), ("render_pre", _begin_frame), ("render_write", _remove_failed))
-
 CLASSES = (BatchSettings, NEURAL_AVATAR_OT_allow_python, NEURAL_AVATAR_PT_batch)
 
 
 def register() -> None:
-    """Attach the settings to scenes, and watch frames."""
+    """Attach the settings to scenes."""
     bpy.types.Scene.neural_avatar_batch = bpy.props.PointerProperty(type=BatchSettings)  # type: ignore[attr-defined, func-returns-value]
-    for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
-    """Undo :func:`register`."""
-    for name, handler in _HANDLERS:
-        listening = getattr(bpy.app.handlers, name)
-        if handler in listening:
-            listening.remove(handler)
+    """Detach the settings; what is stored in files stays there."""
     # Called at Blender's own end, it may be too late.
     if hasattr(bpy.types.Scene, "neural_avatar_batch"):
         del bpy.types.Scene.neural_avatar_batch

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..neural_backend.interface.messages import DEPTHS, AvatarInstance, BackendError, RenderRequest
-from . import backdrop, batch, look, matte, motion_blur, passes, render_job, scene, session
+from . import backdrop, failed_frames, look, matte, motion_blur, passes, render_job, scene, session
 from .camera import Region, picture_size, render_region
 
 if TYPE_CHECKING:
@@ -190,5 +190,5 @@ def tell(engine: Any, level: str, message: str, details: str = "") -> None:
     engine.report({level}, message)
     render_job.note(level, message)
     if level == "ERROR":
-        batch.frame_failed()
+        failed_frames.failed()
     session.log("\n".join(filter(None, (f"{level}: {message}", details))))

@@ -22,3 +22,14 @@ def test_what_fails_in_a_set_is_told(bpy_python: Path, tmp_path: Path, avatar: P
     outside = told["outside"]
     assert "Frame 4: No part of '" in outside["panel"] and "at frame" not in outside["panel"].replace("\n", " ")
     assert outside["printed"] == []
+    # Neither the picture nor what File Output nodes wrote is left of the frames that failed, and all else is.
+    film = {path.name for path in tmp_path.glob("film_*.png")}
+    assert film == {"film_0001.png", "film_0004.png"}
+    single, layers, grouped = (told["files"][name] for name in ("single [1]", "layers", "grouped"))
+    own = {"plain_0001.png", "plain_0004.png", "at_01_of.png", "at_04_of.png"}
+    assert set(single) == own | set(told["others"])
+    assert layers == ["all_0001.exr", "all_0004.exr"] and grouped == ["deep_x0001.png", "deep_x0004.png"]
+    # A movie has them all the same, which is said.
+    said = told["movie"]["panel"].replace("\n", " ")
+    assert "Frames 2–3: In the movie all the same, without its people" in said and "joints that are nowhere" in said
+    assert len(told["movie"]["printed"]) == 2
