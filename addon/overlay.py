@@ -100,7 +100,7 @@ def _draw_words() -> None:
         return
     from . import draw, session
 
-    error, preview = view.people_error or view.preview.error, view.preview
+    error, preview = view.error, view.preview
     scale = context.preferences.system.ui_scale
     region = context.region
     if error is not None:
@@ -163,7 +163,7 @@ class NEURAL_AVATAR_PT_view(bpy.types.Panel):
         row.label(text=f"{len(viewport.cache)} pictures, {viewport.cache.size >> 20} MB")
         row.operator("neural_avatar.preview_clear", text="", icon="TRASH")
         for view in viewport.all_views():
-            error = view.people_error or view.preview.error
+            error = view.error
             if error is not None:
                 box = layout.box()
                 box.alert = True

@@ -33,26 +33,46 @@ class Shown:
     shown_by: Any
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why somebody of an evaluated scene cannot be shown. shown_by: as of :class:`Shown`."""
+
+    error: BackendError
+    shown_by: Any
+
+
 def avatar_instances(depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
     """Every visible armature that carries an avatar, instances of collections too. Raises BackendError."""
     return tuple(shown.person for shown in shown_people(depsgraph))
 
 
-def shown_people(depsgraph: bpy.types.Depsgraph) -> tuple[Shown, ...]:
-    """As :func:`avatar_instances`, with the objects behind each. Raises BackendError."""
+def shown_people(depsgraph: bpy.types.Depsgraph, faults: list[Fault] | None = None) -> tuple[Shown, ...]:
+    """As :func:`avatar_instances`, with the objects behind each. Raises BackendError, unless faults takes those who
+    cannot be shown: a render is whole or not there, but a view shows whom it can."""
     found = []
     for instance in depsgraph.object_instances:
         obj = instance.object
         if obj is None or not avatars.carries_avatar(obj) or (instance.is_instance and not instance.show_self):
             continue
-        path = avatars.absolute_path(obj)
-        header, place = avatars.header(path), np.array(instance.matrix_world)
-        points, confidence = joints.world_joints(obj, header, place)
-        points = proportions.fitted(obj, header, points, confidence, place, depsgraph.scene_eval)
-        name = obj.original.name
-        person = AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name))
-        found.append(Shown(person, obj.original, (instance.parent or obj).original))
+        shown_by = (instance.parent or obj).original
+        try:
+            person = _person(obj, np.array(instance.matrix_world), depsgraph.scene_eval)
+        except BackendError as error:
+            if faults is None:
+                raise
+            faults.append(Fault(error, shown_by))
+        else:
+            found.append(Shown(person, obj.original, shown_by))
     return tuple(found)
+
+
+def _person(obj: Any, place: np.ndarray[Any, Any], scene: Any) -> AvatarInstance:
+    path = avatars.absolute_path(obj)
+    header = avatars.header(path)
+    points, confidence = joints.world_joints(obj, header, place)
+    points = proportions.fitted(obj, header, points, confidence, place, scene)
+    name = obj.original.name
+    return AvatarInstance(path, name, points, confidence, look.gain(obj), obj.pass_index, matte.number(name))
 
 
 def active_camera(depsgraph: bpy.types.Depsgraph, override: bpy.types.Object | None, region: camera.Region) -> Camera:

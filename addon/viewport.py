@@ -24,16 +24,30 @@ cache = Cache()
 
 @dataclass
 class Viewed:
-    """A region and its preview. people_error: what kept the scene from being read. own: milliseconds of the last
-    drawing that were ours."""
+    """A region and its preview. people_error: what kept the scene from being read. fault: what keeps somebody from
+    being shown among the others. own: milliseconds of the last drawing that were ours."""
 
     name: str
     preview: Preview
     upload: draw.Upload | None = None
     people_error: BackendError | None = None
+    fault: BackendError | None = None
     own: float = 0.0
     drawn_at: float = 0.0
     wish: Wish | None = None
+
+    @property
+    def error(self) -> BackendError | None:
+        """What the view has to tell."""
+        return self.people_error or self.fault or self.preview.error
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who can be shown, and who cannot."""
+
+    shown: tuple[scene.Shown, ...] = ()
+    faults: tuple[scene.Fault, ...] = ()
 
 
 @dataclass
@@ -41,7 +55,7 @@ class _State:
     views: dict[int, Viewed] = field(default_factory=dict)
     #: Counts changes of the scene: while it stays the same, so do the joints.
     generation: int = 0
-    people: dict[tuple[int, str, str], tuple[scene.Shown, ...] | BackendError] = field(default_factory=dict)
+    people: dict[tuple[int, str, str], Crowd | BackendError] = field(default_factory=dict)
     number: int = 0
 
 
@@ -51,7 +65,7 @@ _state = _State()
 # --- what a view shows -----------------------------------------------------------------------------------------------
 
 
-def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[scene.Shown, ...]:
+def people_of(depsgraph: bpy.types.Depsgraph) -> Crowd:
     """The avatars of an evaluated scene; read once for each change of it. Raises BackendError."""
     key = _state.generation, depsgraph.scene.name_full, depsgraph.view_layer.name
     found = _state.people.get(key)
@@ -59,7 +73,9 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[scene.Shown, ...]:
         if any(k[0] != _state.generation for k in _state.people):
             _state.people.clear()
         try:
-            found = scene.shown_people(depsgraph) if any_avatar() else ()
+            faults: list[scene.Fault] = []
+            shown = scene.shown_people(depsgraph, faults) if any_avatar() else ()
+            found = Crowd(shown, tuple(faults))
         except Exception as error:
             # A fault of ours too: it is told once, not with each drawing.
             found = as_error(error)
@@ -71,8 +87,20 @@ def people_of(depsgraph: bpy.types.Depsgraph) -> tuple[scene.Shown, ...]:
 
 
 def people_in(context: Any, depsgraph: bpy.types.Depsgraph) -> tuple[AvatarInstance, ...]:
-    """The avatars that a 3D view shows. Raises BackendError."""
-    return tuple(shown.person for shown in people_of(depsgraph) if _visible(shown.shown_by, context))
+    """The avatars that a 3D view is to show. Raises BackendError where somebody cannot be shown."""
+    people, fault = _people_and_fault(context, depsgraph)
+    if fault is not None:
+        raise fault
+    return people
+
+
+def _people_and_fault(
+    context: Any, depsgraph: bpy.types.Depsgraph
+) -> tuple[tuple[AvatarInstance, ...], BackendError | None]:
+    """The avatars that a 3D view can show, and the first reason why there are not more. Raises BackendError."""
+    crowd = people_of(depsgraph)
+    people = tuple(shown.person for shown in crowd.shown if _visible(shown.shown_by, context))
+    return people, next((fault.error for fault in crowd.faults if _visible(fault.shown_by, context)), None)
 
 
 def _visible(obj: Any, context: Any) -> bool:
@@ -159,7 +187,9 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     started = time.perf_counter()
     settings = context.scene.neural_avatar_preview
     try:
-        people = people_in(context, depsgraph)
+        people, fault = _people_and_fault(context, depsgraph)
+        if fault is not None and not people:
+            raise fault
     except BackendError as error:
         view = viewed(context)
         view.people_error, view.wish = error, None
@@ -167,7 +197,7 @@ def show(context: Any, depsgraph: bpy.types.Depsgraph, hidden_by_scene: bool) ->
     if not people and context.region.as_pointer() not in _state.views:
         return None
     view, seen = viewed(context), view_of(context)
-    view.people_error = None
+    view.people_error, view.fault = None, fault
     # The overlay is drawn in display colours, beyond the view transform that the table undoes.
     name, table = (None, None) if hidden_by_scene else look.prepared(context.scene)
     wish = view.wish = make_wish(seen, people, Style(context.scene.neural_avatar_render.quality, table, name))

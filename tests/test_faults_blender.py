@@ -54,3 +54,13 @@ def test_a_view_shows_whom_it_is_to_show_through_its_own_camera(bpy_python: Path
     assert (trouble, alpha, wishes) == ("", 0, [0, 0]) and "out of the camera's range" in said
     assert told["100"] == ["", 1, [1, 1], ""]
     assert told["ticks"] == [[True, True, 0], [False, False, 1], [True, True, 1]]
+
+
+def test_somebody_broken_hides_nobody_else_in_a_view(bpy_python: Path, tmp_path: Path) -> None:
+    told = blender_scripts.run(bpy_python, "broken.py", AVATAR, tmp_path, resources=tmp_path / "config")
+    assert told["all"][:2] == told["mended"][:2] == [["Broken", "Well"], False]
+    assert told["joints"][:2] == told["file"][:2] == [["Well"], True]
+    assert "joints that are nowhere" in told["joints"][2] and "no avatar file" in told["file"][2]
+    assert told["hidden"][:2] == [["Well"], False], "who is hidden is not told of"
+    assert told["alone"][:2] == [None, True]
+    assert "joints that are nowhere" in told["render"] and not (tmp_path / "broken.exr").exists()

@@ -24,7 +24,7 @@ depsgraph = bpy.context.evaluated_depsgraph_get()
 asked = []
 
 
-def broken(graph: object) -> None:
+def broken(graph: object, faults: object) -> None:
     asked.append(graph)
     raise ValueError("no such thing")
 
