@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 import bpy
 
+from . import compositing, render_job
+from .render_settings import displayed_as
+
 #: Files, and the Pythons that the user has allowed them until Blender ends.
 _allowed: set[tuple[str, str]] = set()
 
@@ -22,14 +25,15 @@ _allowed: set[tuple[str, str]] = set()
 class BatchSettings(bpy.types.PropertyGroup):
     device: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Device",
-        description="Device that renders this file: auto, cpu, cuda, cuda:1 or mps. Empty: the preferences' one. The "
-        "environment variable NEURAL_AVATAR_DEVICE goes before it",
+        description="Device that renders this scene's avatars: auto, cpu, cuda, cuda:1 or mps. Empty: that of the "
+        "scene whose set they join, else the preferences' one. The environment variable NEURAL_AVATAR_DEVICE goes "
+        "before it",
     )
     python: bpy.props.StringProperty(  # type: ignore[valid-type]
         name="Python",
-        description="Python that renders this file, once you have allowed it; in the background where scripts of blend "
-        "files may run (Auto Run Python Scripts, or blender -y). Empty: the preferences' one. The environment variable "
-        "NEURAL_AVATAR_PYTHON goes before it",
+        description="Python that renders this scene's avatars, once you have allowed it; in the background where "
+        "scripts of blend files may run (Auto Run Python Scripts, or blender -y). Empty: that of the scene whose set "
+        "they join, else the preferences' one. The environment variable NEURAL_AVATAR_PYTHON goes before it",
         subtype="FILE_PATH",
     )
 
@@ -71,12 +75,12 @@ class NEURAL_AVATAR_OT_allow_python(bpy.types.Operator):
 
 
 def device() -> str:
-    """The device that the file asks for, '' for none."""
+    """The device that the scene asks for, '' for none."""
     return _setting("device")
 
 
 def python() -> str:
-    """The Python that the file asks for, '' for none and where this file may not run it."""
+    """The Python that the scene asks for, '' for none and where this file may not run it."""
     named = _setting("python")
     return named if _may_run(named) else ""
 
@@ -95,10 +99,21 @@ def hint() -> str:
 
 
 def _setting(name: str) -> str:
-    """Of the scene in use; else of the first that has it: an avatar's scene may be rendered from the set's."""
-    scenes: list[Any] = [bpy.context.scene, *(s for s in bpy.data.scenes if s.library is None)]
-    values = (getattr(scene.neural_avatar_batch, name).strip() for scene in scenes if scene is not None)
+    """Of the scene that is rendered; where it says nothing, of that whose set it belongs to."""
+    values = (getattr(scene.neural_avatar_batch, name).strip() for scene in _scenes())
     return next(filter(None, values), "")
+
+
+def _scenes() -> list[Any]:
+    """The scene that our engine renders, or would render for the one in use, and the scene of its set.
+
+    Views ask too, during a render as well: by other scenes than the render they would have the renderer started anew.
+    """
+    rendered = render_job.scenes()
+    if rendered:
+        return [rendered[0], displayed_as(rendered[0]), *rendered[1:]]
+    scene: Any = bpy.context.scene
+    return [] if scene is None else [compositing.scene_of_avatars(scene) or scene, displayed_as(scene)]
 
 
 def _may_run(named: str) -> bool:

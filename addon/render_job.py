@@ -57,6 +57,15 @@ def begin_frame(scene: Any, frame: int) -> None:
         _current.rendered, _current.frame = scene.name_full, frame
 
 
+def scenes() -> list[Any]:
+    """The scene that our engine renders, or has rendered last, for the render under way, and the one that Blender was
+    asked for; none where our engine has not begun."""
+    if _current is None or not _current.rendered:
+        return []
+    names = (_current.rendered, _current.scene)
+    return [scene for name in names for scene in bpy.data.scenes if scene.name_full == name]
+
+
 def note(level: str, sentence: str) -> None:
     """Keep a sentence of the present frame, where Blender shows it to nobody. Called from the render's thread."""
     job = _current

@@ -33,3 +33,12 @@ def test_what_fails_in_a_set_is_told(bpy_python: Path, tmp_path: Path, avatar: P
     said = told["movie"]["panel"].replace("\n", " ")
     assert "Frames 2–3: In the movie all the same, without its people" in said and "joints that are nowhere" in said
     assert len(told["movie"]["printed"]) == 2
+
+
+def test_device_is_that_of_the_scene_that_is_rendered(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "devices.py", avatar, tmp_path, resources=tmp_path / "config")
+    for name in ("alone", "set's"):
+        assert "cuda:99" in told[name], (name, told[name])
+    for name in ("another's", "another", "not open", "avatars'"):
+        assert told[name] == "", name
+    assert told["view"] == ["cpu", "cpu"]
