@@ -21,6 +21,9 @@ from .layer import Layer
 
 Planes = dict[str, npt.NDArray[np.float32]]
 
+#: How many pixels, those of each layer counted, are composited at once: each takes about 100 bytes.
+_AT_ONCE = 1 << 20
+
 
 def srgb_to_linear(x: Tensor) -> Tensor:
     """The sRGB transfer function's inverse (IEC 61966-2-1), element by element."""
@@ -69,6 +72,37 @@ def write_layers(
     """
     if not layers:
         return
+    x0, x1 = min(la.x for la in layers), max(la.x + la.alpha.shape[1] for la in layers)
+    y0, y1 = min(la.y for la in layers), max(la.y + la.alpha.shape[0] for la in layers)
+    if len(layers) * (x1 - x0) * (y1 - y0) <= _AT_ONCE:
+        _write_region(layers, planes, instances, table)
+        return
+    # In two halves, each with those layers alone that reach into it: figures seldom lie all over one another.
+    x, y = (x0 + x1) // 2, (y0 + y1) // 2
+    wide = x1 - x0 > y1 - y0
+    for half in ((x0, y0, x, y1), (x, y0, x1, y1)) if wide else ((x0, y0, x1, y), (x0, y, x1, y1)):
+        parts = [_inside(la, *half) for la in layers]
+        people = [instance for instance, part in zip(instances, parts, strict=False) if part is not None]
+        write_layers([part for part in parts if part is not None], planes, people, table)
+
+
+def _inside(layer: Layer, x0: int, y0: int, x1: int, y1: int) -> Layer | None:
+    """The part of a layer that lies in a region of the frame; None for nothing."""
+    height, width = layer.alpha.shape
+    left, right = max(x0 - layer.x, 0), min(x1 - layer.x, width)
+    top, bottom = max(y0 - layer.y, 0), min(y1 - layer.y, height)
+    if left >= right or top >= bottom:
+        return None
+    maps = (m[top:bottom, left:right] for m in (layer.rgb, layer.alpha, layer.depth, layer.part, layer.uv))
+    return Layer(layer.x + left, layer.y + top, *maps)
+
+
+def _write_region(
+    layers: Sequence[Layer],
+    planes: Planes,
+    instances: Sequence[AvatarInstance],
+    table: npt.NDArray[np.float32] | None,
+) -> None:
     wanted = [name for name in planes if name.startswith("crypto")]
     mattes = np.array([i.matte for i in instances] or [0] * len(layers), np.uint32)
     stack = _Stack.of(layers, instances, table)

@@ -20,10 +20,15 @@ from .interface.messages import EMPTY_DEPTH
 from .past import Past
 from .textures import KEPT_PARTS, sample_dominant
 
+#: Of a layer: colour, alpha, depth, part, uv.
+_Maps = tuple[Tensor, ...]
+
 _NO_DEPTH = 1e5
 #: Neighbours whose depths differ by more than this (body units) belong to different surfaces: depth is not blended
 #: across.
 _SAME_SURFACE = 0.03
+#: How many samples are taken at once: where they are of the body, each takes about 600 bytes for its colour.
+_AT_ONCE = 1 << 19
 #: How many samples across one output pixel are averaged at most, where the frame is coarser than the network's picture.
 _MAX_SUPERSAMPLING = 4
 
@@ -73,24 +78,36 @@ def render_layer(avatar: Avatar, maps: BodyMaps, crop: Camera, camera: Camera) -
         return None
     samples = int(np.clip(np.ceil(max(scale_x, scale_y) - 0.25), 1, _MAX_SUPERSAMPLING))
     device = maps.logits.device
-    u = _places(x0, x1, samples, scale_x, shift_x, device)
-    v = _places(y0, y1, samples, scale_y, shift_y, device)
-    alpha, rgb = _colour(avatar, maps, u, v)
+    body = _Body.of(avatar, maps)
+    u, fine_u = (_places(x0, x1, n, scale_x, shift_x, device) for n in (1, samples))
+    v, fine_v = (_places(y0, y1, n, scale_y, shift_y, device) for n in (1, samples))
+    height, step = y1 - y0, max(1, _AT_ONCE // (len(fine_u) * samples))
+    whole: _Maps = ()
+    for top in range(0, height, step):
+        fine = slice(top * samples, (top + step) * samples)
+        strip = _strip(body, u, v[top : top + step], fine_u, fine_v[fine], samples)
+        if step >= height:
+            whole = strip
+            break
+        whole = whole or tuple(m.new_empty(height, *m.shape[1:]) for m in strip)
+        for maps_of_all, part_of_it in zip(whole, strip, strict=True):
+            maps_of_all[top : top + step] = part_of_it
+    rgb, alpha, depth, part, uv = whole
+    return Layer(x0, y0, rgb, alpha * (depth >= camera.near), depth, part, uv)
+
+
+def _strip(body: _Body, u: Tensor, v: Tensor, fine_u: Tensor, fine_v: Tensor, samples: int) -> _Maps:
+    """Colour, alpha, depth, part and uv, as a layer holds them, of the rows at v; fine: of the samples of its
+    pixels."""
+    alpha, rgb = _colour(body, fine_u, fine_v)
     if samples > 1:
-        fine = torch.cat([rgb * alpha, alpha], 0)[None]
-        coarse = F.avg_pool2d(fine, samples)[0]
+        coarse = F.avg_pool2d(torch.cat([rgb * alpha, alpha], 0)[None], samples)[0]
         alpha = coarse[3:]
         rgb = coarse[:3] / alpha.clamp_min(1e-6)
-        u = _places(x0, x1, 1, scale_x, shift_x, device)
-        v = _places(y0, y1, 1, scale_y, shift_y, device)
-    assert maps.proxy is not None
-    source = _sources(maps)
-    part, uv = _dominant(maps, source, u, v)
-    depth = _depth(_from(source, maps.proxy.depth[0]), u, v)
+    depth = _depth(body, u, v)
     known = depth < _NO_DEPTH
-    depth = torch.where(known, depth * float(maps.scale[0]), torch.full_like(depth, EMPTY_DEPTH))
-    alpha = alpha * (depth >= camera.near)
-    return Layer(x0, y0, rgb.clamp(0, 1).permute(1, 2, 0), alpha[0].clamp(0, 1), depth, part, uv)
+    depth = torch.where(known, depth * float(body.maps.scale[0]), torch.full_like(depth, EMPTY_DEPTH))
+    return rgb.clamp(0, 1).permute(1, 2, 0), alpha[0].clamp(0, 1), depth, *_dominant(body, u, v)
 
 
 def _span(low: float, high: float, size: int) -> tuple[int, int]:
@@ -110,25 +127,65 @@ def _interpolated(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return F.grid_sample(maps[None], grid[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
 
 
+def _between(maps: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """(C, H, W) at N places in the crop: (C, N), bilinear."""
+    height, width = maps.shape[-2:]
+    grid = torch.stack([x / width * 2 - 1, y / height * 2 - 1], -1)[None, None]
+    return F.grid_sample(maps[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
+
+
 def _inside(u: Tensor, v: Tensor, height: int, width: int) -> Tensor:
     return ((v > 0) & (v < height))[:, None] & ((u > 0) & (u < width))[None]
 
 
-def _colour(avatar: Avatar, maps: BodyMaps, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class _Body:
+    """What the strips of a layer are sampled from, (C, H, W) or (H, W).
+
+    textures, probabilities: of the parts; None where a network answers with colours. part: the likeliest. uv: its
+    coordinates; None where the maps have coordinates, which are worked out where they are read. depth, spread: nearest
+    depth, and how much it differs around a pixel.
+    """
+
+    maps: BodyMaps
+    mask: Tensor
+    textures: Tensor | None
+    probabilities: Tensor | None
+    part: Tensor
+    uv: Tensor | None
+    depth: Tensor
+    spread: Tensor
+
+    @staticmethod
+    def of(avatar: Avatar, maps: BodyMaps) -> _Body:
+        assert maps.proxy is not None
+        source = _sources(maps)
+        depth = _from(source, maps.proxy.depth[0])
+        spread = (F.max_pool2d(depth[None], 3, 1, 1) + F.max_pool2d(-depth[None], 3, 1, 1))[0, 0]
+        textures = probabilities = uv = None
+        if maps.rgb is None:
+            textures, probabilities = avatar.textures_of(maps)[0], torch.softmax(maps.logits[0, :-1], 0)
+        if maps.coordinates is None:
+            part = _from(source, maps.proxy.logits[0, :-1].argmax(0)[None])[0]
+            uv = _from(source, maps.proxy.visible[0])
+        else:
+            part = maps.logits[0, :-1].argmax(0)
+        return _Body(maps, maps.mask_logits[0], textures, probabilities, part, uv, depth, spread)
+
+
+def _colour(body: _Body, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Alpha (1, h, w) and straight colour (3, h, w) at crop coordinates."""
-    mask = _interpolated(maps.mask_logits[0], u, v)
-    inside = _inside(u, v, *maps.logits.shape[-2:])
-    if maps.rgb is not None or avatar.textures is None or maps.coordinates is None:
-        assert maps.rgb is not None
-        return torch.sigmoid(mask) * inside, _interpolated(maps.rgb[0], u, v)
-    alpha = torch.sigmoid(mask) * inside
+    alpha = torch.sigmoid(_interpolated(body.mask, u, v)) * _inside(u, v, *body.mask.shape[-2:])
+    if body.maps.rgb is not None:
+        return alpha, _interpolated(body.maps.rgb[0], u, v)
+    assert body.textures is not None and body.probabilities is not None and body.maps.coordinates is not None
     index = torch.nonzero(alpha.flatten() > 1 / 1024).squeeze(1)
-    parts = _interpolated(torch.softmax(maps.logits[0, :-1], 0), u, v)
-    weights, which = parts.flatten(1)[:, index].topk(KEPT_PARTS, 0)
     row = torch.div(index, len(u), rounding_mode="floor")
-    places = maps.coordinates.between(0, which, u[index - row * len(u)], v[row])
+    x, y = u[index - row * len(u)], v[row]
+    weights, which = _between(body.probabilities, x, y).topk(KEPT_PARTS, 0)
+    places = body.maps.coordinates.between(0, which, x, y)
     rgb = torch.zeros(3, alpha.numel(), device=alpha.device)
-    rgb[:, index] = sample_dominant(avatar.textures_of(maps)[0], weights, places, which)
+    rgb[:, index] = sample_dominant(body.textures, weights, places, which)
     return alpha, rgb.view(3, *alpha.shape[1:])
 
 
@@ -137,19 +194,14 @@ def _pixels(u: Tensor, v: Tensor, height: int, width: int) -> tuple[Tensor, Tens
     return v.long().clamp(0, height - 1)[:, None], u.long().clamp(0, width - 1)[None]
 
 
-def _nearest(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    return maps[(..., *_pixels(u, v, *maps.shape[-2:]))]
-
-
-def _dominant(maps: BodyMaps, source: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _dominant(body: _Body, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Part (h, w) 1..24 as float and its coordinates (h, w, 2), of the nearest pixel of the maps."""
-    if maps.coordinates is None:
-        assert maps.proxy is not None
-        part = _nearest(_from(source, maps.proxy.logits[0, :-1].argmax(0)[None])[0], u, v)
-        return (part + 1).float(), _nearest(_from(source, maps.proxy.visible[0]), u, v).permute(1, 2, 0)
-    rows, columns = _pixels(u, v, *maps.coordinates.size)
-    part = maps.logits[0, :-1].argmax(0)[rows, columns]
-    return (part + 1).float(), maps.coordinates.at(0, part, rows, columns)
+    rows, columns = _pixels(u, v, *body.part.shape)
+    part = body.part[rows, columns]
+    if body.uv is not None:
+        return (part + 1).float(), body.uv[:, rows, columns].permute(1, 2, 0)
+    assert body.maps.coordinates is not None
+    return (part + 1).float(), body.maps.coordinates.at(0, part, rows, columns)
 
 
 def _sources(maps: BodyMaps) -> Tensor:
@@ -175,9 +227,8 @@ def _from(source: Tensor, maps: Tensor) -> Tensor:
     return maps.flatten(1)[:, source.flatten().clamp_min(0)].view(maps.shape)
 
 
-def _depth(depth: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Depth (h, w) from (1, H, W): interpolated on one surface, that of the nearest pixel where surfaces meet."""
-    nearest = _nearest(depth[0], u, v)
-    blended = _interpolated(depth, u, v)[0]
-    spread = (F.max_pool2d(depth[None], 3, 1, 1) + F.max_pool2d(-depth[None], 3, 1, 1))[0]
-    return torch.where(_nearest(spread[0], u, v) < _SAME_SURFACE, blended, nearest)
+def _depth(body: _Body, u: Tensor, v: Tensor) -> Tensor:
+    """Depth (h, w): interpolated on one surface, that of the nearest pixel where surfaces meet."""
+    rows, columns = _pixels(u, v, *body.spread.shape)
+    blended = _interpolated(body.depth, u, v)[0]
+    return torch.where(body.spread[rows, columns] < _SAME_SURFACE, blended, body.depth[0, rows, columns])

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from neural_avatar.neural_backend import compose
+from neural_avatar.neural_backend import layer as layer_of_body
 from neural_avatar.neural_backend.avatar import Avatar, AvatarConfig
 from neural_avatar.neural_backend.avatar_file import save_avatar
 from neural_avatar.neural_backend.compose import empty_planes, linear_to_srgb, over, srgb_to_linear, write_layers
 from neural_avatar.neural_backend.interface.camera import Camera
+from neural_avatar.neural_backend.interface.codec import request_to_plain
 from neural_avatar.neural_backend.interface.messages import (
     EMPTY_DEPTH,
     PLANES,
@@ -230,6 +236,61 @@ def test_pixels_that_are_not_square_change_nothing_but_their_shape(files: dict[s
 def test_a_body_around_the_camera_is_drawn_without_garbage(files: dict[str, str], renderer: Renderer) -> None:
     frame = renderer.render(RenderRequest(_camera(), (_instance(files["red"], (0, -3.9, 0)),)))
     assert all(np.isfinite(p).all() for p in frame.planes.values())
+
+
+def test_pieces_of_a_frame_are_those_of_the_whole(
+    files: dict[str, str], renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is worked out at once is bounded, by more than a picture of a test has."""
+    table = np.random.default_rng(0).uniform(0, 4, (9, 9, 9, 3)).astype(np.float32)
+    places = (("red", (0, 0, 0)), ("blue", (0.3, 0.2, 0)), ("direct", (-0.5, -0.4, 0)), ("blue", (1.2, 6, 0)))
+    people = tuple(
+        replace(_instance(files[name], shift), gain=(1.0, 1.1, 0.9), index=i, matte=i + 1)
+        for i, (name, shift) in enumerate(places)
+    )
+    # Smaller than the network's picture, as large, and larger.
+    for view in (_camera(80, 60, 100.0), _camera(), _camera(320, 240, 800.0)):
+        request = RenderRequest(view, people, tuple(PLANES), table)
+        whole = renderer.render(request).planes
+        with monkeypatch.context() as small:
+            small.setattr(layer_of_body, "_AT_ONCE", 3000)
+            small.setattr(compose, "_AT_ONCE", 1000)
+            pieces = renderer.render(request).planes
+        assert whole["mask"].max() > 0.5
+        for name, plane in whole.items():
+            np.testing.assert_allclose(pieces[name], plane, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system tells no peak")
+@pytest.mark.parametrize("kind", ["crowd", "close"])
+def test_memory_does_not_grow_with_people_times_pixels(tmp_path: Path, files: dict[str, str], kind: str) -> None:
+    """In a process of its own, whose peak is its own."""
+    width, height = (1920, 1080) if kind == "crowd" else (2048, 2048)
+    places = [(3.5 * (i % 5 - 2), 14, 2.0 * (i // 5 - 1)) for i in range(15)] if kind == "crowd" else [(0, -3.0, 0)]
+    people = tuple(_instance(files["red"], place) for place in places)
+    request = RenderRequest(_camera(width, height, 1900.0), people, ("color", "depth"))
+    (tmp_path / "request.json").write_text(json.dumps(request_to_plain(request), default=lambda a: a.tolist()))
+    program = (
+        "import json, resource, sys, conftest\n"
+        "from neural_avatar.neural_backend.interface.codec import request_from_plain\n"
+        "from neural_avatar.neural_backend.renderer import Renderer\n"
+        "import dataclasses, torch\n"
+        "torch.set_num_threads(1)\n"
+        "request = request_from_plain(json.load(open(sys.argv[1])))\n"
+        "renderer = Renderer('cpu')\n"
+        "small = request.camera.crop(0, 0, request.camera.width, request.camera.height, 64, 64)\n"
+        "renderer.render(dataclasses.replace(request, camera=small))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "mask = renderer.render(request).planes['color'][..., 3]\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, (mask > 0.5).mean())\n"
+    )
+    arguments = [sys.executable, "-B", "-c", program, tmp_path / "request.json"]
+    done = subprocess.run(arguments, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    grown, covered = (float(word) for word in done.stdout.split())
+    megabytes = grown / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    assert covered > (0.01 if kind == "crowd" else 0.3)
+    assert megabytes < 600, f"{megabytes:.0f} MB"
 
 
 @pytest.mark.parametrize("method", ["direct", "v2v"])
