@@ -23,7 +23,9 @@ def carriers(scene: Any) -> Iterator[Any]:
     search = _Search()
     for layer in scene.view_layers:
         if layer.use:
-            yield from _in_collection(layer.layer_collection, search)
+            found = _in_collection(layer.layer_collection, search)
+            # Who is in shadows and reflections alone is in no picture of the avatars.
+            yield from (obj for obj in found if not obj.indirect_only_get(view_layer=layer))
     passed, behind = {scene}, scene.background_set
     while behind is not None and behind not in passed:
         # Of a background set Blender shows one view layer.

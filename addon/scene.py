@@ -15,7 +15,7 @@ from ..neural_backend.interface.camera import Camera
 from ..neural_backend.interface.codec import DETAIL_RANGE
 from ..neural_backend.interface.messages import AvatarInstance, BackendError, RenderRequest
 from ..neural_backend.interface.skeleton import INDEX, SIZE_BONES
-from . import avatars, camera, joints, look, matte, proportions
+from . import avatars, camera, joints, look, matte, proportions, visibility
 from .render_settings import settings
 
 #: Flesh, hair and clothes reach this far beyond the joints, as a share of the summed lengths of trunk and limbs;
@@ -50,12 +50,23 @@ def shown_people(depsgraph: bpy.types.Depsgraph, faults: list[Fault] | None = No
     """As :func:`avatar_instances`, with the objects behind each. Raises BackendError, unless faults takes those who
     cannot be shown: a render is whole or not there, but a view shows whom it can."""
     found = []
+    layer, original = depsgraph.view_layer, depsgraph.scene.original
     for instance in depsgraph.object_instances:
         obj = instance.object
         if obj is None or not avatars.carries_avatar(obj) or (instance.is_instance and not instance.show_self):
             continue
-        shown_by = (instance.parent or obj).original
+        # What is animated is so in the evaluated copies alone, and what collections say is known of originals.
+        shower = instance.parent or obj
+        shown_by = shower.original
+        if not (obj.visible_camera and shower.visible_camera) or shown_by.indirect_only_get(view_layer=layer):
+            continue
         try:
+            if obj.is_holdout or shower.is_holdout or visibility.is_holdout(original, layer, shown_by):
+                raise BackendError(
+                    "holdout",
+                    f"'{obj.original.name}' is a holdout, by itself or by its collection, and Neural Avatar draws none:"
+                    " turn Holdout off, or hide the armature.",
+                )
             person = _person(obj, np.array(instance.matrix_world), depsgraph.scene_eval)
         except BackendError as error:
             if faults is None:

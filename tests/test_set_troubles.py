@@ -42,3 +42,22 @@ def test_device_is_that_of_the_scene_that_is_rendered(bpy_python: Path, tmp_path
     for name in ("another's", "another", "not open", "avatars'"):
         assert told[name] == "", name
     assert told["view"] == ["cpu", "cpu"]
+
+
+def test_whom_no_camera_sees_is_not_drawn_and_holdouts_are_refused(
+    bpy_python: Path, tmp_path: Path, avatar: Path
+) -> None:
+    told = run(bpy_python, "unseen.py", avatar, tmp_path, resources=tmp_path / "config")
+    both, one = [True, True, ""], [False, True, ""]
+    for where in ("alone", "set"):
+        seen = told[where]
+        assert seen["both"] == both, where
+        for name in ("camera off", "indirect"):
+            *shown, baked = seen[name]
+            assert shown == one and "hidden from renders" in baked, (where, name, shown, baked)
+        for name in ("holdout", "collection"):
+            left, right, error = seen[name]
+            assert left is right is None and "'Odd' is a holdout" in error, (where, name, error)
+        assert seen["hidden holdout"] == seen["animated"] == one, where
+    assert told["instanced"] == both and told["instance off"] == one
+    assert told["layers"] == both
