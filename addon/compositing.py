@@ -15,7 +15,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..neural_backend.interface.messages import BackendError
-from . import avatars, carriers, compositor
+from . import avatars, carriers, compositor, scene_rigs
 from .engine import NeuralAvatarEngine
 from .render_settings import displayed_as, settings
 from .writing import on_first_thread, put, write
@@ -57,6 +57,7 @@ def follow(scene: Any, people: Any) -> None:
     ):  # fmt: skip
         for name in names:
             put(target, name, getattr(source, name))
+    scene_rigs.bring_properties(scene, people)
     put(people, "camera", camera_of(scene))
     put(settings(people), "set_scene", scene)
     put(people.render, "engine", NeuralAvatarEngine.bl_idname)
@@ -162,6 +163,13 @@ class NEURAL_AVATAR_OT_setup_compositing(bpy.types.Operator):
             people.view_layers[0].use_pass_cryptomatte_object = True
         follow(scene, people)
         compositor.join(scene, people, self._tolerance(scene), self.place == "START")
+        if apart := scene_rigs.posed_apart(scene, people):
+            names = ", ".join(f"'{name}'" for name in apart[:3]) + (f" and {len(apart) - 3} more" * (len(apart) > 3))
+            self.report(
+                {"WARNING"},
+                f"{names}: the pose depends on the scene, by rigid bodies or drivers, and the avatar will not follow "
+                "it. Bake the motion to keyframes, then press Mend.",
+            )
         return {"FINISHED"}
 
     def _tolerance(self, scene: Any) -> float:

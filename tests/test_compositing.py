@@ -89,6 +89,25 @@ def test_crowds_of_instances_stand_in_the_set(bpy_python: Path, tmp_path: Path, 
     assert told["panel"] and told["alone"] == ["Camera", "named"]
 
 
+def test_rigs_that_depend_on_their_scene(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
+    told = run(bpy_python, "scene_rigs.py", avatar, tmp_path, resources=tmp_path / "config")
+
+    def shot(name: str) -> np.ndarray:
+        return np.asarray(Image.open(tmp_path / f"{name}.png"), float)
+
+    assert told["plain"] == told["again"] == []
+    assert told["copied"] == [1.5, "as told", [1.0, 2.0]]
+    stills = [shot(f"still{i}_0001") for i in range(3)]
+    assert np.abs(stills[0] - stills[1]).max() > 60 and np.abs(stills[1] - stills[2]).max() > 60
+    for i, still in enumerate(stills):
+        assert np.abs(shot(f"moving_{i + 1:04d}") - still).max() <= 2, i
+    assert np.abs(shot("part_0003") - stills[2]).max() <= 2
+    # What cannot be brought over is told.
+    assert told["fallen"] and told["frame"] == [8, 8]
+    (warning,) = told["apart"]
+    assert f"'{told['name']}'" in warning and "Bake" in warning
+
+
 def test_avatars_are_seen_by_the_camera_of_each_cut(bpy_python: Path, tmp_path: Path, avatar: Path) -> None:
     told = run(bpy_python, "cuts.py", avatar, tmp_path, resources=tmp_path / "config")
 
