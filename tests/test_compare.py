@@ -8,11 +8,9 @@ import csv
 import http.client
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import urllib.parse
 from collections import Counter
@@ -28,16 +26,7 @@ from neural_avatar.training.dataset import View, read_dataset
 from neural_avatar.training.study.serve import study_server
 from neural_avatar.training.study.trials import Study, Trial, make_trials
 from neural_avatar.training.study.votes import Vote, parse_votes, preferences, read_votes, told, wilson
-
-
-def run(root: Path, *arguments: object, code: int = 0) -> str:
-    """Run `neural-avatar compare ARGUMENTS` to its end; returns what it said."""
-    words = [sys.executable, str(root), "compare", *map(str, arguments)]
-    done = subprocess.run(
-        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+from support.commands import words_of as run
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +34,7 @@ def study(root: Path, footage: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The folder of a study of the bundled avatar and a copy of it, two frames in the quadrants, moving."""
     folder = tmp_path_factory.mktemp("study")
     shutil.copy(root / "assets" / "demo.avatar", folder / "other.avatar")
-    said = run(root, root / "assets" / "demo.avatar", folder / "other.avatar", "--dataset", footage, "--quadrants",
+    said = run("compare", root / "assets" / "demo.avatar", folder / "other.avatar", "--dataset", footage, "--quadrants",
                "-o", folder / "blind", "--most", 2, "--frames", 2, "--device", "cpu")  # fmt: skip
     assert "2 questions" in said
     return folder / "blind"
@@ -71,7 +60,7 @@ def test_the_page_shows_both_sides_and_tells_nothing(study: Path) -> None:
         assert 0.5 < np.abs(film - left).mean() < 40, "the film is in the middle"
 
 
-def test_votes_are_counted_through_the_key(root: Path, study: Path, tmp_path: Path) -> None:
+def test_votes_are_counted_through_the_key(study: Path, tmp_path: Path) -> None:
     trials = json.loads((study / "key.json").read_text())["trials"]
     table = tmp_path / "votes.csv"
     with table.open("w", newline="") as file:
@@ -80,7 +69,7 @@ def test_votes_are_counted_through_the_key(root: Path, study: Path, tmp_path: Pa
         for voter in ("ada", "bob, of York"):
             for trial in trials:
                 writer.writerow([voter, trial["id"], "left" if trial["left"] == "demo" else "right", "2.5"])
-    said = run(root, study, "--votes", table)
+    said = run("compare", study, "--votes", table)
     assert "demo against other: 100.0% for demo, 95 % interval 51.0% to 100.0% (4 : 0, 2 voters)" in said
     assert "demo is preferred" in said and said.count("demo against other") == 3, "and for each quadrant"
     assert "replaced" not in said
@@ -88,9 +77,9 @@ def test_votes_are_counted_through_the_key(root: Path, study: Path, tmp_path: Pa
     assert [row["quadrant"] for row in rows[:1]] == ["all"] and len(rows) == 3
     assert rows[0]["for_first"] == "4" and rows[0]["share_first"] == "1.0000" and rows[0]["low"] == "0.5101"
     (study / "result.csv").unlink()
-    again = run(root, study, "--votes", table, "--votes", table)
+    again = run("compare", study, "--votes", table, "--votes", table)
     assert "4 votes were replaced" in again and "(4 : 0, 2 voters)" in again, "a table sent twice counts once"
-    assert "no votes*.csv" in run(root, study, code=1)
+    assert "no votes*.csv" in run("compare", study, code=1)
 
 
 def test_mistakes_are_one_sentence(root: Path, footage: Path, study: Path, tmp_path: Path) -> None:
@@ -102,7 +91,7 @@ def test_mistakes_are_one_sentence(root: Path, footage: Path, study: Path, tmp_p
         "holds no key.json": (tmp_path,),
         "--frames must lie": (demo, demo, "--dataset", footage, "-o", tmp_path / "x", "--frames", 0),
     }.items():
-        said = run(root, *arguments, code=1)
+        said = run("compare", *arguments, code=1)
         assert words in said and "Traceback" not in said, said
     assert not (tmp_path / "x").exists()
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from neural_avatar.training.plots import Curve, line_plot
 from neural_avatar.training.quadrants import QUADRANTS
 from neural_avatar.training.reports.curves import read_log, row_curves, run_curves
 from neural_avatar.training.vgg import random_vgg
+from support.commands import words_of as run
 
 #: Elements that have no end.
 VOID = {"img", "meta", "input", "br"}
@@ -75,16 +75,6 @@ class Page(HTMLParser):
             self.words.append(data.strip())
 
 
-def run(root: Path, *arguments: object, code: int = 0) -> str:
-    """Run `neural-avatar ARGUMENTS` to its end; returns what it said."""
-    words = [sys.executable, str(root), *map(str, arguments)]
-    done = subprocess.run(
-        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def small(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A few rows of the footage by a camera to train on and one that is held out."""
@@ -104,10 +94,10 @@ def small(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(root: Path, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An avatar of three steps, beside the folder of its run."""
     avatar = tmp_path_factory.mktemp("run") / "person & <co>.avatar"
-    run(root, "train", small, "-o", avatar, "--steps", 3, "--size", 64, "--batch", 2, "--texture-size", 32,
+    run("train", small, "-o", avatar, "--steps", 3, "--size", 64, "--batch", 2, "--texture-size", 32,
         "--proxy-steps", 1, "--cameras", "cam00", "--threads", 1, "--device", "cpu", "--image-loss", "vgg-random",
         "--license", "<b>mine</b>")  # fmt: skip
     return avatar
@@ -128,9 +118,9 @@ def test_a_run_keeps_its_textures_before_and_after(trained: Path) -> None:
     assert (seams[0] > 0).all() and (seams[:, 12] == seams[0, 0]).all() and not seams[4:12, 4:12].any()
 
 
-def test_the_page_holds_all_and_needs_nothing(root: Path, small: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_page_holds_all_and_needs_nothing(small: Path, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    said = run(root, "evaluate", trained, small, "--quadrants", "--cameras", "cam00", "cam03", "--most", 2,
+    said = run("evaluate", trained, small, "--quadrants", "--cameras", "cam00", "cam03", "--most", 2,
                "--report", path, "--device", "cpu", "--json", tmp_path / "a.json")  # fmt: skip
     page, result = Page(path), json.loads((tmp_path / "a.json").read_text())
     assert page.faults == [] and len(list(tmp_path.iterdir())) == 2
@@ -166,12 +156,12 @@ DRAG = """<script>addEventListener('load', () => {
 })</script></head>"""
 
 
-def test_the_slider_moves_in_a_real_browser(root: Path, small: Path, trained: Path, tmp_path: Path) -> None:
+def test_the_slider_moves_in_a_real_browser(small: Path, trained: Path, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
     if browser is None:
         pytest.skip("BROWSER MISSING: the report's page is tried where chromium or chrome is installed")
     page = tmp_path / "report.html"
-    run(root, "evaluate", trained, small, "--cameras", "cam03", "--every", 4, "--report", page, "--device", "cpu")
+    run("evaluate", trained, small, "--cameras", "cam03", "--every", 4, "--report", page, "--device", "cpu")
     page.write_text(page.read_text("utf-8").replace("</head>", DRAG, 1), "utf-8")
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
              "--dump-dom", page.as_uri()]  # fmt: skip
@@ -184,7 +174,7 @@ def test_the_slider_moves_in_a_real_browser(root: Path, small: Path, trained: Pa
 def test_the_page_says_what_is_not_there(root: Path, footage: Path, tmp_path: Path) -> None:
     """The bundled avatar lies without the folder of its run, and rows of split train alone prove little."""
     path = tmp_path / "report.html"
-    run(root, "evaluate", root / "assets" / "demo.avatar", footage, "--split", "train", "--cameras", "cam03",
+    run("evaluate", root / "assets" / "demo.avatar", footage, "--split", "train", "--cameras", "cam03",
         "--every", 80, "--report", path, "--device", "cpu")  # fmt: skip
     page = Page(path)
     assert page.faults == []
@@ -195,11 +185,11 @@ def test_the_page_says_what_is_not_there(root: Path, footage: Path, tmp_path: Pa
 
 def test_a_report_needs_a_folder(root: Path, footage: Path, tmp_path: Path) -> None:
     path = tmp_path / "none" / "report.html"
-    said = run(root, "evaluate", root / "assets" / "demo.avatar", footage, "--report", path, code=1)
+    said = run("evaluate", root / "assets" / "demo.avatar", footage, "--report", path, code=1)
     assert "There is no folder" in said and "Traceback" not in said
     (tmp_path / "file").touch()
     for option, place, words in (("--csv", tmp_path, "is a folder"), ("--pictures", tmp_path / "file", "cannot be")):
-        said = run(root, "evaluate", root / "assets" / "demo.avatar", footage, option, place, code=1)
+        said = run("evaluate", root / "assets" / "demo.avatar", footage, option, place, code=1)
         assert words in said and "Evaluating" not in said and "Traceback" not in said
 
 

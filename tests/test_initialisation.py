@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,21 +29,11 @@ from neural_avatar.training.config import TrainConfig
 from neural_avatar.training.dataset import read_dataset
 from neural_avatar.training.schedule import FINE_TUNING, WARM_UP
 from neural_avatar.training.trainer import TEXTURE_RATE
+from support.commands import words_of as run
 
 #: A run of a few seconds: small pictures, hardly any proxy fitting.
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2",
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
-
-
-def run(root: Path, *arguments: object, code: int = 0) -> str:
-    """Run `neural-avatar ARGUMENTS` in a process of its own; returns what it said."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(root), *map(str, arguments)]
-    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=300)  # fmt: skip
-    assert done.returncode == code, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
 
 
 def cut(footage: Path, folder: Path, rows: Sequence[int]) -> Path:
@@ -93,12 +80,12 @@ def weights(avatar: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("method", "share"), [("textured-proxy", FINE_TUNING), ("direct", 1.0)])
 def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
-    root: Path, few: Path, tmp_path: Path, method: str, share: float
+    few: Path, tmp_path: Path, method: str, share: float
 ) -> None:
     order = {"view_order": 1} if method == "textured-proxy" else {}
     other = other_avatar(tmp_path / "other.avatar", method=method, size=(96, 64), texture_size=16, **order)
     path = tmp_path / "own.avatar"
-    said = run(root, "train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--method", method,
+    said = run("train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--method", method,
                "--lr", "0.03", *(["--view-order", 1] if order else []))  # fmt: skip
     words = "texels were seen" if order else "Without effect on method direct: --texture-size, --proxy-steps."
     assert words in said and ("Without effect" in said) == (method == "direct")
@@ -110,7 +97,7 @@ def test_a_network_is_taken_from_an_avatar_of_other_sizes_and_tuned(
         assert harmonics == pytest.approx(0.03 * TEXTURE_RATE / WARM_UP, rel=0.02)
 
 
-def test_textures_of_a_network_from_elsewhere_are_those_of_the_footage(root: Path, few: Path, tmp_path: Path) -> None:
+def test_textures_of_a_network_from_elsewhere_are_those_of_the_footage(few: Path, tmp_path: Path) -> None:
     """Everybody in this footage is of one colour; the avatar that the network comes from is not."""
     green = shutil.copytree(few, tmp_path / "green")
     for path in green.glob("images/*/*.png"):
@@ -118,7 +105,7 @@ def test_textures_of_a_network_from_elsewhere_are_those_of_the_footage(root: Pat
         picture[..., :3] = (60, 200, 90)
         cv2.imwrite(str(path), picture)
     other, path = other_avatar(tmp_path / "other.avatar"), tmp_path / "own.avatar"
-    run(root, "train", green, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
+    run("train", green, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
     textures = weights(path)["textures"].numpy().transpose(0, 2, 3, 1)
     seen = read_seen(tmp_path / "own.avatar.train", 32)
     assert seen is not None and seen.mean() > 0.1
@@ -140,7 +127,7 @@ def test_options_that_change_nothing_are_named() -> None:
         assert TrainConfig(**options).idle == idle  # type: ignore[arg-type]
 
 
-def test_a_network_that_points_beyond_its_charts_averages_sound_textures(root: Path, few: Path, tmp_path: Path) -> None:
+def test_a_network_that_points_beyond_its_charts_averages_sound_textures(few: Path, tmp_path: Path) -> None:
     other = other_avatar(tmp_path / "other.avatar")
     avatar = load_avatar(other)
     assert avatar.generator is not None
@@ -148,13 +135,13 @@ def test_a_network_that_points_beyond_its_charts_averages_sound_textures(root: P
         avatar.generator.decoders[1].out.weight.normal_(0, 3)
     save_avatar(other, avatar)
     path = tmp_path / "own.avatar"
-    run(root, "train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
+    run("train", few, "-o", path, "--steps", 1, *SMALL, "--init-from", other, "--lr", 1e-9)
     textures = weights(path)["textures"]
     assert textures.min() > -1e-3 and textures.max() < 1 + 1e-3
 
 
 def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
-    root: Path, few: Path, tmp_path: Path, refused: Callable[..., str]
+    few: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     proxied = other_avatar(tmp_path / "proxied.avatar")
     bare = other_avatar(tmp_path / "bare.avatar", network=replace(NARROW, skips=False))
@@ -179,24 +166,24 @@ def test_avatars_that_cannot_be_begun_with_are_told_in_a_sentence(
     ):
         begin = ("train", few, "-o", tmp_path / "x.avatar", "--init-from", other, *SMALL, *options)
         assert words in refused(*begin)
-    assert "made for another skeleton" in run(root, "train", few, "-o", tmp_path / "x.avatar", "--init-from", strange,
+    assert "made for another skeleton" in run("train", few, "-o", tmp_path / "x.avatar", "--init-from", strange,
                                               *SMALL, code=1)  # fmt: skip
-    run(root, "train", few, "-o", tmp_path / "y.avatar", "--steps", 1, *SMALL, "--init-from", bare)
+    run("train", few, "-o", tmp_path / "y.avatar", "--steps", 1, *SMALL, "--init-from", bare)
     assert not load_avatar(tmp_path / "y.avatar").config.network.skips  # what was not asked for comes with the network
 
 
 @pytest.mark.parametrize("steps", ["0", "3"])
-def test_hair_can_be_left_out_of_the_proxy(root: Path, few: Path, tmp_path: Path, steps: str) -> None:
+def test_hair_can_be_left_out_of_the_proxy(few: Path, tmp_path: Path, steps: str) -> None:
     path = tmp_path / "bald.avatar"
-    run(root, "train", few, "-o", path, "--method", "static", *SMALL, "--no-hair", "--proxy-steps", steps)
+    run("train", few, "-o", path, "--method", "static", *SMALL, "--no-hair", "--proxy-steps", steps)
     radii = load_avatar(path).proxy.params[:, RADII]
     rows = [PARAM_NAMES.index(name) for name in HAIR]
     assert (radii[rows] == 0).all() and (radii.sum(1) == 0).sum() == len(rows)
 
 
-def test_an_avatar_keeps_how_its_bones_are_drawn(root: Path, few: Path, tmp_path: Path) -> None:
+def test_an_avatar_keeps_how_its_bones_are_drawn(few: Path, tmp_path: Path) -> None:
     path = tmp_path / "weighted.avatar"
-    run(root, "train", few, "-o", path, "--steps", 2, *SMALL, "--confidence-weighted", "--jitter", 1, "--dropout", 0.1)
+    run("train", few, "-o", path, "--steps", 2, *SMALL, "--confidence-weighted", "--jitter", 1, "--dropout", 0.1)
     avatar, data = load_avatar(path), read_dataset(few)
     assert avatar.config.confidence_weighted and read_header(path).format_version == 2
     shot = initialise.frame_views(avatar, [data], [data.training_views()[:1]])[0]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,25 +23,12 @@ from neural_avatar.neural_backend.interface.messages import BackendError
 from neural_avatar.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from neural_avatar.training.commands import add_commands
 from neural_avatar.training.config import TrainConfig
+from support.commands import begin
+from support.commands import words_of as run
 
 #: A run of a few seconds: small pictures, one camera, hardly any proxy fitting.
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
-
-
-def command(root: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start `neural-avatar ARGUMENTS` in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(root), *map(str, arguments)]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def run(root: Path, *arguments: object, code: int = 0) -> str:
-    """Run it to its end; returns what it said."""
-    process = command(root, *arguments)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == code, said
-    return said
 
 
 def wait_for(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
@@ -66,10 +52,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def finished(root: Path, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of 16 steps."""
     avatar = tmp_path_factory.mktemp("run") / "person.avatar"
-    run(root, "train", footage, "-o", avatar, "--steps", 16, *SMALL, "--license", "test licence")
+    run("train", footage, "-o", avatar, "--steps", 16, *SMALL, "--license", "test licence")
     return avatar
 
 
@@ -84,8 +70,8 @@ def test_a_run_leaves_an_avatar_its_log_and_a_growing_preview(finished: Path) ->
     assert json.loads((folder / "config.json").read_text())["seed"] == 5
 
 
-def test_the_header_tells_how_it_was_made(root: Path, finished: Path) -> None:
-    said = json.loads(run(root, "info", finished, "--json"))
+def test_the_header_tells_how_it_was_made(finished: Path) -> None:
+    said = json.loads(run("info", finished, "--json"))
     assert said["license"] == "test licence"
     assert said["provenance"]["config"]["method"] == "textured-proxy" and said["provenance"]["steps"] == 16
     assert said["provenance"]["datasets"] == ["rendered_human"]
@@ -113,25 +99,25 @@ def test_the_figures_in_the_header_are_those_of_evaluate(footage: Path, finished
 
 
 def test_a_folder_that_cannot_hold_log_and_preview_costs_neither_avatar_nor_checkpoint(
-    root: Path, footage: Path, tmp_path: Path
+    footage: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "person.avatar.train"
     for name in ("preview.png", "log.csv"):  # folders in the place of files: they cannot be written, whoever asks
         (folder / name).mkdir(parents=True)
-    said = run(root, "train", footage, "-o", tmp_path / "person.avatar", "--steps", 2, *SMALL)
+    said = run("train", footage, "-o", tmp_path / "person.avatar", "--steps", 2, *SMALL)
     assert "The preview could not be written" in said and "The log could not be written" in said
     assert "Traceback" not in said and "Wrote" in said
     assert load_avatar(tmp_path / "person.avatar").textures is not None
     assert not [p.name for p in folder.rglob("*") if p.suffix in (".tmp", ".part")]
 
 
-def test_training_is_kept_when_the_avatar_cannot_be_written(root: Path, footage: Path, tmp_path: Path) -> None:
+def test_training_is_kept_when_the_avatar_cannot_be_written(footage: Path, tmp_path: Path) -> None:
     avatar, folder = tmp_path / "person.avatar", tmp_path / "person.avatar.train"
     avatar.mkdir()
     options = ("train", footage, "-o", avatar, "--steps", 3, *SMALL)
-    assert "is a folder" in run(root, *options, code=1) and not folder.exists()  # before hours of training, not after
+    assert "is a folder" in run(*options, code=1) and not folder.exists()  # before hours of training, not after
     avatar.rmdir()
-    process = command(root, *options)
+    process = begin(*options)
     wait_for(process, folder.exists)
     avatar.mkdir()
     said = process.communicate(timeout=300)[0]
@@ -139,18 +125,18 @@ def test_training_is_kept_when_the_avatar_cannot_be_written(root: Path, footage:
     kept = read_checkpoint(folder)
     assert kept is not None and kept.state["run"]["step"] == 3
     avatar.rmdir()
-    assert "Resuming at step 3." in run(root, *options) and avatar.is_file()
+    assert "Resuming at step 3." in run(*options) and avatar.is_file()
 
 
 def test_a_resumed_run_keeps_its_image_loss(
-    root: Path, footage: Path, tmp_path: Path, vgg: Path, monkeypatch: pytest.MonkeyPatch
+    footage: Path, tmp_path: Path, vgg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # where no weights are
     common = [option if option != "fallback" else "auto" for option in SMALL]
     weights_ = ("--vgg-weights", vgg)
 
     def go(name: str, steps: int, *more: object, code: int = 0) -> str:
-        return run(root, "train", footage, "-o", tmp_path / name, "--steps", steps, *common, *more, code=code)
+        return run("train", footage, "-o", tmp_path / name, "--steps", steps, *common, *more, code=code)
 
     assert "Image loss: VGG19" in go("vgg.avatar", 1, *weights_)
     said = go("vgg.avatar", 2, code=1)
@@ -162,46 +148,42 @@ def test_a_resumed_run_keeps_its_image_loss(
     assert "Resuming at step 1." in go("l1.avatar", 2)
 
 
-def test_a_finished_run_is_not_done_again(root: Path, footage: Path, finished: Path) -> None:
+def test_a_finished_run_is_not_done_again(footage: Path, finished: Path) -> None:
     before = finished.stat().st_mtime_ns
-    assert "finished" in run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL)
+    assert "finished" in run("train", footage, "-o", finished, "--steps", 16, *SMALL)
     assert finished.stat().st_mtime_ns == before
 
 
-def test_a_finished_static_avatar_is_not_made_again(root: Path, footage: Path, tmp_path: Path) -> None:
+def test_a_finished_static_avatar_is_not_made_again(footage: Path, tmp_path: Path) -> None:
     words = ("train", footage, "-o", tmp_path / "still.avatar", "--method", "static", *SMALL)
-    first = run(root, *words)
+    first = run(*words)
     assert "Wrote" in first and "Image loss" not in first
-    again = run(root, *words)
+    again = run(*words)
     assert "still.avatar is finished" in again and "Wrote" not in again
 
 
-def test_an_empty_row_of_the_preview_does_not_end_a_run(
-    root: Path, footage: Path, finished: Path, tmp_path: Path
-) -> None:
+def test_an_empty_row_of_the_preview_does_not_end_a_run(footage: Path, finished: Path, tmp_path: Path) -> None:
     """As a power cut leaves it where the disk had the name but not yet the picture."""
     avatar = tmp_path / "person.avatar"
     folder = shutil.copytree(finished.with_name("person.avatar.train"), tmp_path / "person.avatar.train")
     (folder / "preview" / "00000001.png").write_bytes(b"")
-    said = run(root, "train", footage, "-o", avatar, "--steps", 17, *SMALL, "--license", "test licence")
+    said = run("train", footage, "-o", avatar, "--steps", 17, *SMALL, "--license", "test licence")
     assert "Resuming at step 16" in said and avatar.exists()
     rows = [path for path in (folder / "preview").glob("*.png") if path.stat().st_size]
     assert cv2.imread(str(folder / "preview.png")).shape[0] == 64 * len(rows)
 
 
-def test_other_options_or_data_are_refused(root: Path, footage: Path, finished: Path) -> None:
-    said = run(root, "train", footage, "-o", finished, "--steps", 16, *SMALL, "--lr", "0.001", code=1)
+def test_other_options_or_data_are_refused(footage: Path, finished: Path) -> None:
+    said = run("train", footage, "-o", finished, "--steps", 16, *SMALL, "--lr", "0.001", code=1)
     assert "--lr was 0.002, now 0.001" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_resuming_gives_the_same_weights(
-    root: Path, footage: Path, finished: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_resuming_gives_the_same_weights(footage: Path, finished: Path, tmp_path: Path, number: signal.Signals) -> None:
     avatar = tmp_path / "person.avatar"
     # A checkpoint after each step, so that a kill loses little; how often they are written must not change the result.
     options = ("train", footage, "-o", avatar, "--steps", 16, *SMALL, "--checkpoint-minutes", "0")
-    process = command(root, *options)
+    process = begin(*options)
     log = tmp_path / "person.avatar.train" / "log.csv"
     wait_for(process, lambda: log.exists() and log.read_text().count("\n") > 3)
     process.send_signal(number)
@@ -211,16 +193,14 @@ def test_resuming_gives_the_same_weights(
     if number == signal.SIGINT:
         assert process.returncode == 130 and "resumes it" in said
     assert 0 <= stopped.state["run"]["step"] < 16
-    assert f"Resuming at step {stopped.state['run']['step']}." in run(root, *options)
+    assert f"Resuming at step {stopped.state['run']['step']}." in run(*options)
     assert same(weights(avatar), weights(finished))
     steps = [int(row["step"]) for row in csv.DictReader(log.open())]
     assert steps == sorted(set(steps))
 
 
-def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(
-    root: Path, footage: Path, tmp_path: Path
-) -> None:
-    process = command(root, "train", footage, "-o", tmp_path / "a.avatar", "--steps", 1, *SMALL, "--proxy-steps", 10**6)
+def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(footage: Path, tmp_path: Path) -> None:
+    process = begin("train", footage, "-o", tmp_path / "a.avatar", "--steps", 1, *SMALL, "--proxy-steps", 10**6)
     assert process.stdout is not None
     said = ""
     for words in ("Fitting the proxy", "Stops after this stage"):
@@ -236,11 +216,11 @@ def test_ctrl_c_in_a_long_stage_is_answered_and_a_second_one_stops_at_once(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends no pipe's reader and closes no terminal so")
 @pytest.mark.parametrize("number", [signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)])
 def test_a_run_whose_words_nobody_reads_any_more_stops_with_a_checkpoint(
-    root: Path, footage: Path, tmp_path: Path, number: signal.Signals
+    footage: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Ctrl-C ends `tee` in `train 2>&1 | tee log` too, and a terminal that closes takes its end away first."""
     before = signal.signal(number, signal.SIG_DFL)  # under nohup one is ignored here, and would be there
-    process = command(root, "train", footage, "-o", tmp_path / "a.avatar", "--steps", 10**6, *SMALL)
+    process = begin("train", footage, "-o", tmp_path / "a.avatar", "--steps", 10**6, *SMALL)
     signal.signal(number, before)
     log = tmp_path / "a.avatar.train" / "log.csv"
     wait_for(process, lambda: log.exists() and log.read_text().count("\n") > 1)
@@ -255,7 +235,7 @@ def test_a_run_whose_words_nobody_reads_any_more_stops_with_a_checkpoint(
 
 def test_a_restart_that_cannot_begin_loses_nothing(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
     mistyped = ("train", footage.with_name("mistyped"), "-o", finished, "--steps", 16, *SMALL, "--restart")
-    assert "mistyped" in run(root, *mistyped, code=1)
+    assert "mistyped" in run(*mistyped, code=1)
     folder = finished.with_name(finished.name + ".train")
     assert read_checkpoint(folder) is not None and [p.name for p in folder.parent.iterdir() if "before" in p.name] == []
     shutil.copytree(folder, tmp_path / "a.avatar.train")
@@ -267,14 +247,14 @@ def test_a_restart_that_cannot_begin_loses_nothing(root: Path, footage: Path, fi
     kept = read_checkpoint(tmp_path / "a.avatar.train")
     assert kept is not None and kept.state["run"]["step"] == 16
     anew = ("train", footage, "-o", tmp_path / "a.avatar", "--steps", 2, *SMALL, "--restart")
-    assert "after 2 steps" in run(root, *anew)
+    assert "after 2 steps" in run(*anew)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.avatar", "a.avatar.train"]
 
 
-def test_a_run_is_not_kept_in_its_dataset(root: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_kept_in_its_dataset(tmp_path: Path) -> None:
     (tmp_path / "ada.train").mkdir()
     (tmp_path / "ada.train" / "cameras.json").write_text("{}")
-    said = run(root, "train", tmp_path / "ada.train", "-o", tmp_path / "ada", *SMALL, "--restart", code=1)
+    said = run("train", tmp_path / "ada.train", "-o", tmp_path / "ada", *SMALL, "--restart", code=1)
     assert "give another -o" in said and (tmp_path / "ada.train" / "cameras.json").exists()
 
 
@@ -314,22 +294,20 @@ def test_textures_keep_what_the_footage_shows_beyond_the_network_s_size(
     assert figures[1] > figures[0] + 0.002, figures
 
 
-def test_the_same_seed_gives_the_same_and_another_another(
-    root: Path, footage: Path, finished: Path, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_and_another_another(footage: Path, finished: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.avatar"
-    run(root, "train", footage, "-o", other, "--steps", 16, *SMALL, "--seed", 6)
+    run("train", footage, "-o", other, "--steps", 16, *SMALL, "--seed", 6)
     assert not same(weights(other), weights(finished))
 
 
 @pytest.mark.parametrize("method", ["textured", "direct", "direct-proxy", "static"])
-def test_every_method_trains_and_evaluates(root: Path, footage: Path, tmp_path: Path, method: str) -> None:
+def test_every_method_trains_and_evaluates(footage: Path, tmp_path: Path, method: str) -> None:
     avatar, report = tmp_path / "a.avatar", tmp_path / "a.json"
-    said = run(root, "train", footage, "-o", avatar, "--steps", 8, *SMALL, "--method", method, "--no-skips")
+    said = run("train", footage, "-o", avatar, "--steps", 8, *SMALL, "--method", method, "--no-skips")
     if method in ("textured", "static"):
         assert "texels were seen" in said
     shown = tmp_path / "pictures"
-    run(root, "evaluate", avatar, footage, "--split", "test_far", "--every", 10, "--json", report, "--pictures", shown)
+    run("evaluate", avatar, footage, "--split", "test_far", "--every", 10, "--json", report, "--pictures", shown)
     found = json.loads(report.read_text())
     assert found["all"]["frames"] == 4 and {f["camera"] for f in found["frames"]} == {"cam03", "cam06"}
     assert {f["split"] for f in found["frames"]} == {"test_far"}
@@ -338,14 +316,14 @@ def test_every_method_trains_and_evaluates(root: Path, footage: Path, tmp_path: 
         assert found["all"]["mask_iou"] > 0.6 and found["all"]["psnr"] > 15
 
 
-def test_a_network_can_come_from_another_avatar(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_network_can_come_from_another_avatar(footage: Path, finished: Path, tmp_path: Path) -> None:
     avatar = tmp_path / "b.avatar"
-    run(root, "train", footage, "-o", avatar, "--steps", 1, *SMALL, "--init-from", finished, "--lr", "0.000001")
-    assert json.loads(run(root, "info", avatar, "--json"))["provenance"]["config"]["init_from"] == "person.avatar"
+    run("train", footage, "-o", avatar, "--steps", 1, *SMALL, "--init-from", finished, "--lr", "0.000001")
+    assert json.loads(run("info", avatar, "--json"))["provenance"]["config"]["init_from"] == "person.avatar"
     own, other = load_avatar(avatar), load_avatar(finished)
     pairs = zip(own.generator.parameters(), other.generator.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
-    said = run(root, "train", footage, "-o", tmp_path / "c.avatar", "--steps", 1, *SMALL, "--method", "direct",
+    said = run("train", footage, "-o", tmp_path / "c.avatar", "--steps", 1, *SMALL, "--method", "direct",
                "--init-from", finished, code=1)  # fmt: skip
     assert "--method textured-proxy" in said
 
@@ -417,7 +395,7 @@ def test_vgg_weights_are_read_safely(tmp_path: Path, vgg: Path) -> None:
             make_image_loss(TrainConfig(image_loss="vgg", vgg_weights=str(tmp_path / bad)))
 
 
-def test_bad_options_are_told_in_a_sentence(root: Path, footage: Path, tmp_path: Path) -> None:
+def test_bad_options_are_told_in_a_sentence(footage: Path, tmp_path: Path) -> None:
     for options, words in (
         (("--size", "100"), "multiple of 32"),
         (("--steps", "5", "--minutes", "1"), "one budget"),
@@ -429,9 +407,9 @@ def test_bad_options_are_told_in_a_sentence(root: Path, footage: Path, tmp_path:
         (("--init-from", tmp_path / "none.avatar", "--steps", "1"), "none.avatar"),
         (("--image-loss", "vgg", "--vgg-weights", tmp_path / "none.pth", "--steps", "1"), "none.pth"),
     ):
-        said = run(root, "train", footage, "-o", tmp_path / "x.avatar", *options, code=1)
+        said = run("train", footage, "-o", tmp_path / "x.avatar", *options, code=1)
         assert words in said and "Traceback" not in said
-    assert "no dataset folder" in run(root, "train", tmp_path / "no", "-o", tmp_path / "x.avatar", code=1)
+    assert "no dataset folder" in run("train", tmp_path / "no", "-o", tmp_path / "x.avatar", code=1)
 
 
 def test_every_field_of_the_config_is_an_option() -> None:

@@ -7,10 +7,8 @@ import contextlib
 import csv
 import dataclasses
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +37,8 @@ from neural_avatar.training.losses import FallbackImageLoss, temporal_loss
 from neural_avatar.training.objective import Objective
 from neural_avatar.training.quadrants import quadrant_views
 from neural_avatar.training.trainer import Trainer
+from support.commands import begin
+from support.commands import words_of as run
 
 SMALL = ("--size", "64", "--batch", "2", "--texture-size", "32", "--proxy-steps", "2", "--cameras", "cam00",
          "--threads", "1", "--device", "cpu", "--image-loss", "fallback", "--seed", "5")  # fmt: skip
@@ -46,21 +46,6 @@ KINDS = {
     "v2v": ("--method", "v2v"),
     "losses": ("--weight-adversarial", "0.1", "--weight-features", "0.5", "--weight-temporal", "1", "--jitter", "0.5"),
 }
-
-
-def start(root: Path, *arguments: object) -> subprocess.Popen[str]:
-    """`neural-avatar ARGUMENTS` in a process of its own."""
-    words = [sys.executable, str(root), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def run(root: Path, *arguments: object, code: int = 0) -> str:
-    """Run it to its end; returns what it said."""
-    process = start(root, *arguments)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == code, said
-    return said
 
 
 def state(avatar: Path) -> dict[str, torch.Tensor]:
@@ -71,12 +56,10 @@ def state(avatar: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def finished(
-    request: pytest.FixtureRequest, root: Path, footage: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def finished(request: pytest.FixtureRequest, footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run of 10 steps of each kind."""
     avatar = tmp_path_factory.mktemp(request.param) / "person.avatar"
-    run(root, "train", footage, "-o", avatar, "--steps", 10, *SMALL, *KINDS[request.param])
+    run("train", footage, "-o", avatar, "--steps", 10, *SMALL, *KINDS[request.param])
     return avatar
 
 
@@ -278,20 +261,18 @@ def test_flicker_is_measured_between_neighbours_in_time(data: Dataset, translato
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_resumes_exactly_with_its_discriminators(
-    root: Path, footage: Path, finished: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_exactly_with_its_discriminators(footage: Path, finished: Path, tmp_path: Path) -> None:
     kind = finished.parent.name.rstrip("0123456789")
     avatar = tmp_path / "person.avatar"
     options = ("train", footage, "-o", avatar, "--steps", 10, *SMALL, *KINDS[kind], "--checkpoint-minutes", "0")
-    process, log = start(root, *options), tmp_path / "person.avatar.train" / "log.csv"
+    process, log = begin(*options), tmp_path / "person.avatar.train" / "log.csv"
     while not (log.exists() and log.read_text().count("\n") > 2):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
             pytest.fail(f"it ended with {process.returncode}: {process.communicate()[0]}")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert "Resuming at step" in run(root, *options)
+    assert "Resuming at step" in run(*options)
     ours, theirs = state(avatar), state(finished)
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert any(name.startswith("adversary/moments/") for name in ours)
@@ -330,9 +311,9 @@ def test_a_run_s_discriminators_come_back_with_a_rollback(tmp_path: Path, data: 
 # -- drawing -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_trained_translator_evaluates(root: Path, footage: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_trained_translator_evaluates(footage: Path, finished: Path, tmp_path: Path) -> None:
     report = tmp_path / "a.json"
-    run(root, "evaluate", finished, footage, "--split", "test_far", "--every", 12, "--json", report)
+    run("evaluate", finished, footage, "--split", "test_far", "--every", 12, "--json", report)
     found = json.loads(report.read_text())
     assert found["all"]["frames"] and found["all"]["psnr"] > 3
     method = finished.parent.name.rstrip("0123456789")

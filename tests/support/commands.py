@@ -36,3 +36,17 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command, running."""
     command = [sys.executable, str(ROOT / "__main__.py"), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def begin(*arguments: object) -> subprocess.Popen[str]:
+    """The command, running; what it says on either stream comes as one."""
+    command = [sys.executable, str(ROOT / "__main__.py"), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def words_of(*arguments: object, code: int = 0) -> str:
+    """All that the command says, run to its end; it may take a while."""
+    process = begin(*arguments)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == code and "Traceback" not in said, said
+    return said
