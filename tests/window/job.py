@@ -58,7 +58,7 @@ def story():
     scene.frame_start, scene.frame_end = 1, 3
     stage.harness.save_as(scene, "PNG")
     display.showing = noted("table", display.showing)
-    compositing._exchange = noted("link", compositing._exchange)
+    compositing._bring = noted("link", compositing._bring)
     errors, ended = [], []
     tell = final.tell
 
