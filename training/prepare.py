@@ -184,7 +184,9 @@ def _begin(
     avatar = avatar.to(device).train()
     surfaces = make_surfaces(config, avatar, shots, reporter.say)
     if avatar.textures is not None and not (config.taught and config.pretrain) and config.init != "random":
-        known = PredictedSurfaces(avatar, shots) if config.init_from else surfaces
+        # A network that predicts outright points where its own textures are to be; residuals stay near the surface, and
+        # those of another person would blur what it holds in focus.
+        known = PredictedSurfaces(avatar, shots) if config.init_from and config.outright else surfaces
         facts |= fill(config, avatar, shots, known, folder, reporter)
     return avatar, shots, surfaces, facts
 
