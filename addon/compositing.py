@@ -17,6 +17,7 @@ from bpy.app.handlers import persistent
 from ..neural_backend.interface.messages import BackendError
 from . import avatars, carriers, compositor, scene_rigs
 from .engine import NeuralAvatarEngine
+from .handlers import listen, unlisten
 from .render_settings import displayed_as, settings
 from .writing import on_first_thread, put, write
 
@@ -285,13 +286,9 @@ _HANDLERS = (("render_init", before_render), ("render_pre", before_render), ("sa
 
 def register() -> None:
     """Listen for renders and saves."""
-    for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(handler)
+    listen(_HANDLERS)
 
 
 def unregister() -> None:
     """Listen no more."""
-    for name, handler in _HANDLERS:
-        listening = getattr(bpy.app.handlers, name)
-        if handler in listening:
-            listening.remove(handler)
+    unlisten(_HANDLERS)

@@ -20,6 +20,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import compositor, render_job
+from .handlers import listen, unlisten
 
 #: The frame that is being rendered has failed; from a report of the engine to the next frame's beginning.
 _failed = False
@@ -127,13 +128,9 @@ _HANDLERS = (
 
 def register() -> None:
     """Watch frames."""
-    for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(handler)
+    listen(_HANDLERS)
 
 
 def unregister() -> None:
     """Watch no more."""
-    for name, handler in _HANDLERS:
-        listening = getattr(bpy.app.handlers, name)
-        if handler in listening:
-            listening.remove(handler)
+    unlisten(_HANDLERS)

@@ -13,6 +13,7 @@ from typing import Any
 import bpy
 
 from . import avatars
+from .handlers import listen, unlisten
 
 #: What a save has changed, in case it was the save of a copy or fails: object's name to the path it had.
 _before: dict[str, str] = {}
@@ -110,13 +111,9 @@ CLASSES = ()
 
 def register() -> None:
     """Watch saving and appending."""
-    for name, handler in _HANDLERS:
-        if hasattr(bpy.app.handlers, name):
-            getattr(bpy.app.handlers, name).append(handler)
+    listen(_HANDLERS)
 
 
 def unregister() -> None:
     """Undo :func:`register`."""
-    for name, handler in _HANDLERS:
-        if handler in getattr(bpy.app.handlers, name, ()):
-            getattr(bpy.app.handlers, name).remove(handler)
+    unlisten(_HANDLERS)

@@ -17,6 +17,7 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
+from .handlers import listen, unlisten
 from .render_settings import displayed_as
 
 #: Most sentences that are shown at once; the log has all.
@@ -186,16 +187,12 @@ _HANDLERS = (
 
 def register() -> None:
     """Listen for renders."""
-    for name, handler in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(handler)
+    listen(_HANDLERS)
 
 
 def unregister() -> None:
     """Listen no more."""
-    for name, handler in _HANDLERS:
-        listening = getattr(bpy.app.handlers, name)
-        if handler in listening:
-            listening.remove(handler)
+    unlisten(_HANDLERS)
     if bpy.app.timers.is_registered(_show):
         bpy.app.timers.unregister(_show)
     _forget()
