@@ -4,6 +4,7 @@
 
     python benchmarks/budgets.py DATASET                                     # textured until it beats direct
     python benchmarks/budgets.py DATASET --name budgets_paper --methods textured-paper direct    # pre-trained instead
+    python benchmarks/budgets.py DATASET --name budgets_one_camera --cameras cam00    # from a single film
     python benchmarks/budgets.py DATASET --name long_run --methods textured-proxy --minutes 240 --threads 2 --jobs 1
     python benchmarks/budgets.py DATASET_512 --name gpu --methods textured-proxy direct --size 512 --skips --minutes 8 \
         --device cuda --jobs 1                                               # minutes of the clock, one run at a time
@@ -14,6 +15,7 @@ With two methods (or more) the budgets are tried from the shortest on, all metho
 is ahead of the second in SSIM in the box; then it ends, unless --all is given. Both are the paper's own networks in
 what they are given: no proxy as input, no skip connections (--skips gives them to both). `textured` learns as `train`
 has it by default, guided beside the pictures; `textured-paper` is pre-trained before them, as in the paper.
+With --cameras they learn from those alone, as the paper does from a single video; the held-out cameras still judge.
 
 With one method it is the long run: two hours on two cores; it is scored on motion near what was trained on too
 (test_near). On a GPU minutes are the clock's. Writes results/NAME.md, NAME.json, NAME_frames.csv and NAME.jpg, and
@@ -67,6 +69,7 @@ def plan(options: argparse.Namespace) -> dict[Key, Run]:
             flags = (*METHODS[method], "--skips" if options.skips else "--no-skips", "--wide" if options.wide else
                      "--no-wide", "--size", str(options.size), "--lr", f"{rates[method]:g}",
                      "--seed", str(options.seed), "--image-loss", "fallback", "--refine", f"{options.refine:g}",
+                     *(("--cameras", *options.cameras) if options.cameras else ()),
                      *budget(minutes, options.device))  # fmt: skip
             runs[minutes, method] = Run(f"{method}_{minutes:g}", options.dataset, flags, tests)
     return runs
@@ -140,14 +143,15 @@ def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
     several, on_cpu = len(options.methods) > 1, options.device == "cpu"
     unit = "CPU minutes" if on_cpu else "minutes"
     rates = ", ".join(f"{method} {rate:g}" for method, rate in rates_of(options).items())
+    seen = f" Trained on {' and '.join(options.cameras)} alone." if options.cameras else ""
     spent = "of CPU time, which all threads spend together" if on_cpu else f"by the clock, on {options.device}"
     parts = [
         f"# {'How likeness grows with time' if several else 'A long run'} on {options.dataset.name}",
         f"Network {options.size}x{options.size // 2}, {'the paper size' if options.wide else 'narrow'}, "
         f"{'with' if options.skips else 'without'} skip connections; {options.threads} "
         f"{'threads' if options.threads > 1 else 'thread'}, seed {options.seed}. Minutes are {spent}. "
-        f"Every row is a run of its own with its whole schedule. Learning rates: {rates}.{taught(results)} Held-out "
-        "cameras × held-out motion (split test_far).",
+        f"Every row is a run of its own with its whole schedule. Learning rates: {rates}.{taught(results)}{seen} "
+        "Held-out cameras × held-out motion (split test_far).",
         figures_table(groups, {}),
         *([crossing(results, options.methods, unit)] if several else []),
     ]
@@ -173,6 +177,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=("textured", "direct"), help="the "
                         "first is to pass the second (default: textured direct)")  # fmt: skip
     parser.add_argument("--minutes", nargs="+", type=float, default=(15, 30, 60, 120, 240), help="budgets, CPU minutes")
+    parser.add_argument("--cameras", nargs="+", metavar="NAME", help="train on these alone (default: all that the "
+                        "dataset trains on)")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="try all budgets, also after the first has passed")
     parser.add_argument("--rates", type=Path, metavar="FILE", help="learning rates by method, as quality.py picks them")
     parser.add_argument("--lr", type=float, default=2e-3, help="learning rate of others (default: 0.002)")
