@@ -60,17 +60,17 @@ class AvatarConfig:
     @property
     def textured(self) -> bool:
         """Whether colour comes from textures."""
-        return self.method in ("textured-proxy", "textured", "static")
+        return METHODS[self.method].textures
 
     @property
     def reads_past(self) -> bool:
         """Whether the network can be told of the frames before (see neural_backend.past)."""
-        return self.method == "v2v"
+        return METHODS[self.method].reads_past
 
     @property
     def reads_proxy(self) -> bool:
         """Whether the network sees the proxy (and, if textured and ``residual``, answers with residuals over it)."""
-        return self.method in ("textured-proxy", "direct-proxy")
+        return METHODS[self.method].reads_proxy
 
     @property
     def shown_channels(self) -> int:
@@ -157,7 +157,7 @@ class Avatar(nn.Module):
         #: Whether the generator computes in bfloat16 (set by training; the weights stay float32).
         self.mixed_precision = False
         self.generator: Generator | TwoScaleGenerator | None = None
-        if config.method != "static":
+        if METHODS[config.method].network:
             inputs = config.shown_channels
             inputs += PAST_CHANNELS if config.reads_past else 0
             outputs = (PART_COUNT + 1, PART_COUNT * 2) if config.textured else (1, 3)
@@ -220,7 +220,7 @@ class Avatar(nn.Module):
     ) -> BodyMaps:
         scale = self.scale_of(joints, confidence)
         proxy = None
-        if self.config.reads_proxy or self.config.method == "static":
+        if self.config.reads_proxy or self.generator is None:
             proxy = self.proxy_maps(joints, confidence, cameras)
         if self.generator is None:
             assert proxy is not None

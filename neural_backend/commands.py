@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .interface.avatar_header import AvatarHeader, read_header
+from .interface.avatar_header import METHODS, AvatarHeader, read_header
 from .interface.files import whole
 from .interface.messages import BackendError
 from .render_command import add_render
@@ -50,9 +50,9 @@ def _info(options: argparse.Namespace) -> int:
         ("network", network),
         (
             "textures",
-            "none"
-            if header.method.startswith("direct") or header.method == "v2v"
-            else f"24 of {header.texture_size} x {header.texture_size} texels",
+            f"24 of {header.texture_size} x {header.texture_size} texels"
+            if METHODS[header.method].textures
+            else "none",
         ),
         ("joints", f"{int((header.rest_confidence > 0).sum())} of {len(header.joint_names)} known from the footage"),
         ("body", f"{header.body_size:.2f} m, trunk and limbs summed"),

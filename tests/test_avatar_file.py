@@ -110,6 +110,10 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     path.write_bytes(whole)
     _rewrite(path, {"rest_joints": [[0, 0, 0]]})
     assert code() == "avatar-corrupt"
+    for method in ("nerf", ["textured"], None):
+        path.write_bytes(whole)
+        _rewrite(path, {"method": method})
+        assert code() == "avatar-corrupt"
     for network in (
         {"kernel": 20001},
         {"channels": [4096] * 5},

@@ -11,22 +11,19 @@ import typing
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from typing import Any
 
-from ..neural_backend.interface.avatar_header import METHODS
+from ..neural_backend.interface.avatar_header import METHODS, Method
 from ..neural_backend.interface.messages import BackendError
 
 #: What a run without a budget gets.
 DEFAULT_MINUTES = 60.0
-#: Options that mean nothing to a method; `static` learns nothing at all.
+#: Options that mean nothing without textures, without a proxy, and without a network.
 _TEXTURES = ("texture_size", "unseen", "weight_smooth", "weight_view")
+_PROXY = ("proxy_steps", "hair", "init")
 _LEARNING = (
     "skips", "wide", "minutes", "cpu_minutes", "steps", "batch", "lr", "guide", "pretrain", "image_loss", "vgg_weights",
     "weight_image", "weight_mask", "weight_smooth", "weight_view", "weight_coordinates", "weight_sides", "zoom",
     "shift", "rotation", "jitter", "dropout", "confidence_weighted", "light_gain", "refine", "precision", "ema", "clip",
 )  # fmt: skip
-_IDLE: dict[str, tuple[str, ...]] = {
-    "textured-proxy": (), "textured": (), "static": _LEARNING, "direct-proxy": _TEXTURES,
-    **dict.fromkeys(("direct", "v2v"), (*_TEXTURES, "proxy_steps", "hair", "init")),
-}  # fmt: skip
 
 #: Weights of the discriminators' losses where the method is v2v, in pix2pixHD's and vid2vid's proportion.
 V2V_ADVERSARIAL, V2V_FEATURES = 0.1, 1.0
@@ -48,7 +45,7 @@ class TrainConfig:
         "direct-proxy (the same, with the proxy as input), v2v (video translation: colours from a network that also "
         "sees its own frames before, a baseline in the spirit of vid2vid), static (proxy and averaged textures, no "
         "network)",
-        choices=METHODS,
+        choices=tuple(METHODS),
     )
     skips: bool = _option(True, "skip connections from the encoder to the decoders")
     wide: bool = _option(
@@ -184,11 +181,11 @@ class TrainConfig:
         sizes = self.size >= 64 and self.size % 32 == 0
         _require(sizes, f"--size must be a multiple of 32 and at least 64, not {self.size}")
         _require(not self.texture_size or 8 <= self.texture_size <= 2048, "--texture-size must lie between 8 and 2048")
-        _require(0 <= self.view_order <= (2 if self.textured else 0),
+        _require(0 <= self.view_order <= (2 if self.kind.textures and self.kind.network else 0),
                  "--view-order must be 0, 1 or 2, and needs a network with textures")  # fmt: skip
         _require(self.residual or self.method == "textured-proxy", "--no-residual needs --method textured-proxy")
         _require(
-            self.method != "static" or not self.init_from,
+            self.kind.network or not self.init_from,
             "--method static has no network to take: leave --init-from out",
         )
         self._check_init()
@@ -204,7 +201,7 @@ class TrainConfig:
             _require(getattr(self, f"weight_{name}") >= 0, f"--weight-{name} must be at least 0")
         _require(self.clip > 0, "--clip must be more than 0")
         extras = self.adversarial or self.features or self.weight_temporal
-        _require(self.method != "static" or not extras, "--method static has no network that these losses could train")
+        _require(self.kind.network or not extras, "--method static has no network that these losses could train")
         _require(0 <= self.refine <= 1, "--refine must lie in 0..1")
         _require(
             self.zoom >= 1 and 0 <= self.shift < 0.5 and 0 <= self.rotation <= 180, "the augmentation is out of range"
@@ -216,7 +213,7 @@ class TrainConfig:
     def _check_init(self) -> None:
         dense = self.init == "densepose"
         _require(self.init == "proxy" or not self.init_from, "--init and --init-from exclude each other: give one")
-        _require(self.init != "random" or self.method != "static", "--method static is nothing without --init proxy")
+        _require(self.init != "random" or self.kind.network, "--method static is nothing without --init proxy")
         _require(
             not dense or self.method == "textured",
             f"--init densepose needs --method textured: the charts of {self.method} are the proxy's, or it has none",
@@ -227,23 +224,32 @@ class TrainConfig:
     def idle(self) -> list[str]:
         """Options that were given and change nothing, as they are written: a method, or a beginning, has no use for
         them."""
-        names = {*_IDLE[self.method]}
-        for name, used in (
-            ("vgg_weights", self.image_loss not in ("fallback", "vgg-random")),
-            ("pretrain", self.taught),
-            ("guide", self.taught),
-            ("weight_coordinates", self.method == "textured-proxy"),
-            ("weight_sides", not self.outright and self.method == "textured-proxy"),
-            ("proxy_steps", self.init != "random"),
+        names: set[str] = set()
+        for group, used in (
+            (_TEXTURES, self.kind.textures),
+            (_PROXY, self.has_proxy),
+            (_LEARNING, self.kind.network),
+            (("vgg_weights",), self.image_loss not in ("fallback", "vgg-random")),
+            (("pretrain",), self.taught),
+            (("guide",), self.taught),
+            (("weight_coordinates",), self.method == "textured-proxy"),
+            (("weight_sides",), not self.outright and self.method == "textured-proxy"),
+            (("proxy_steps",), self.init != "random"),
         ):
-            names |= set() if used else {name}
+            if not used:
+                names.update(group)
         given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
         return [f"--{_flag(f.name)}" for f in fields(self) if f.name in given and f.name in names]
 
     @property
-    def textured(self) -> bool:
-        """Whether a network learns where textures lie."""
-        return self.method in ("textured-proxy", "textured")
+    def kind(self) -> Method:
+        """What the method makes its picture from."""
+        return METHODS[self.method]
+
+    @property
+    def has_proxy(self) -> bool:
+        """Whether the proxy takes part: the network sees it, or textures are averaged through it."""
+        return self.kind.textures or self.kind.reads_proxy
 
     @property
     def adversarial(self) -> float:

@@ -67,7 +67,7 @@ def prepare(
         datasets = [read_dataset(path, cache) for path in paths]
         begun: dict[str, Any] = checkpoint.state["facts"] if checkpoint is not None else {}
         image_loss, loss_name = make_image_loss(config, str(begun.get("image_loss", "")))
-        if config.method != "static":
+        if config.kind.network:
             reporter.say(f"Image loss: {loss_name}.")
         if config.idle:
             reporter.say(f"Without effect on method {config.method}: {', '.join(config.idle)}.")
@@ -175,7 +175,7 @@ def _begin(
         reporter.say(f"{left_out} of them are left out: their mask is empty, or the body is outside.")
     _check_shots(shots)
     facts: dict[str, Any] = {"datasets": [d.path.resolve().name for d in datasets], "pictures": len(shots)}
-    if config.init != "random" and config.method not in ("direct", "v2v") and config.proxy_steps:
+    if config.init != "random" and config.has_proxy and config.proxy_steps:
         fitted = initialise.fit(avatar, shots, config.proxy_steps, reporter.progress("Fitting the proxy"))
         facts["proxy_iou"] = round(fitted.iou_after, 4)
         reporter.say(f"The proxy covers the masks with IoU {fitted.iou_after:.3f} ({fitted.iou_before:.3f} before).")

@@ -46,12 +46,12 @@ def train(
                 ending.callback(run.source.close)
                 _rehearse(run.trainer)
             trainer = run.trainer
-            spent = trainer.progress >= 1 or config.method == "static"
+            spent = trainer.progress >= 1 or not config.kind.network
             if trainer.state.finished and spent and _exists(output):
                 reporter.say(f"{output} is finished; raise the budget to train on, or give --restart to start over.")
                 return 0
-            done = config.method == "static" or _loop(run, reporter, interrupt)
-            if done and config.method != "static" and not trainer.state.step:
+            done = not config.kind.network or _loop(run, reporter, interrupt)
+            if done and config.kind.network and not trainer.state.step:
                 reporter.say("The budget was spent before the first step, so nothing has been learned: give more.")
             with parallel.agreed():
                 if main and not done:

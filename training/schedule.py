@@ -64,7 +64,7 @@ def network_rate(config: TrainConfig) -> float:
     rate, and so does a network that holds the person's colours itself. The warm-up stays: without it Adam's first
     steps, whose moments are not settled, would undo what was taken.
     """
-    return config.lr * (FINE_TUNING if config.init_from and config.textured else 1.0)
+    return config.lr * (FINE_TUNING if config.init_from and config.kind.textures else 1.0)
 
 
 def learning_rate(step: int, progress: float) -> float:

@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,29 @@ from .skeleton import BODY_BONES, JOINT_COUNT, JOINTS
 FORMAT_VERSION = 2
 METADATA_KEY = "neural_avatar"
 
-#: textured-proxy: residuals over the proxy. textured: the paper's. direct: the paper's ablation, RGB and mask
-#: straight from the network. direct-proxy: the same with the proxy as input. v2v: video translation, RGB and mask from
-#: a network that also sees the frames before. static: the proxy and its textures, no network.
-METHODS = ("textured-proxy", "textured", "direct", "direct-proxy", "v2v", "static")
+
+@dataclass(frozen=True)
+class Method:
+    """What an avatar's picture comes from.
+
+    textures: colour is read from textures; without, the network gives colour and mask. network: there is one.
+    reads_proxy: the network sees the proxy. reads_past: the network sees the frames before.
+    """
+
+    textures: bool
+    network: bool = True
+    reads_proxy: bool = False
+    reads_past: bool = False
+
+
+METHODS: Mapping[str, Method] = {
+    "textured-proxy": Method(textures=True, reads_proxy=True),  # residuals over the proxy
+    "textured": Method(textures=True),  # the paper's
+    "direct": Method(textures=False),  # the paper's ablation
+    "direct-proxy": Method(textures=False, reads_proxy=True),
+    "v2v": Method(textures=False, reads_past=True),  # video translation
+    "static": Method(textures=True, network=False),  # the proxy and its textures
+}
 
 #: A JSON header larger than this is not one of ours (the thumbnail is the largest thing in it).
 _MAX_HEADER = 16 * 2**20
@@ -112,8 +132,10 @@ def parse_metadata(metadata: Any, path: str) -> AvatarHeader:
                 f"{path} was made for another skeleton: its joints are not OpenPose's {JOINT_COUNT}; choose another "
                 "avatar, or train it anew.",
             )
+        if plain["method"] not in METHODS:
+            raise ValueError(f"unknown method {plain['method']!r}")
         header = AvatarHeader(
-            method=str(plain["method"]),
+            method=plain["method"],
             network=dict(plain["network"]),
             texture_size=int(plain["texture_size"]),
             rest_joints=_array(plain["rest_joints"], (JOINT_COUNT, 3)),
