@@ -26,14 +26,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from run_tables import FIGURES, figures_table, markdown, meanings, strip, unknowable, write_frames
-from training_runs import PACKAGE, Run, Runner, Test, add_options
+from training_runs import NEAR, Run, Runner, Test, add_options, unseen
 
 #: Options of `train` by the names that they have here.
 METHODS = {
@@ -45,8 +44,6 @@ METHODS = {
 RATES = {"textured": "textured-guided"}
 #: What the long run is to reach.
 AIM = {"psnr_box": 23.0, "ssim_box": 0.9}
-#: The split of the ends of films whose beginnings are trained on; test_far is of motion unlike any trained on.
-NEAR = "test_near"
 Key = tuple[float, str]
 
 
@@ -59,10 +56,7 @@ def rates_of(options: argparse.Namespace) -> dict[str, float]:
 def plan(options: argparse.Namespace) -> dict[Key, Run]:
     """Every run, by minutes and method, the shortest first."""
     rates = rates_of(options)
-    tests = {"": Test(options.dataset)}
-    reader = importlib.import_module(f"{PACKAGE}.training.dataset")
-    if len(options.methods) == 1 and NEAR in reader.read_dataset(options.dataset).split:
-        tests[NEAR] = Test(options.dataset, ("--cameras", "heldout", "--split", NEAR))
+    tests = unseen(options.dataset) if len(options.methods) == 1 else {"": Test(options.dataset)}
     runs = {}
     for minutes in sorted(options.minutes):
         for method in options.methods:

@@ -9,7 +9,8 @@ Direct with skips and without.
 Every method has the same CPU minutes, size, backbone, crops, augmentation and optimiser. Its learning rate is picked
 from the same three by short runs on a validation set carved out of the training data: one training clip seen by one
 training camera, neither of which those runs train on, and the held-out cameras are not even in the folder that they
-read. The figures are of the held-out cameras and the unseen dance (split test_far), means over three seeds.
+read. The figures are of the held-out cameras and the unseen dance (split test_far), means over three seeds; a second
+table is of the unseen ends of films whose beginnings are trained on (test_near).
 
 Everything may be done in several sittings: finished runs are kept in --work and not done again, interrupted ones
 resume, and the table is written from what there is and names what is not there yet. Writes results/quality.md,
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 from run_tables import Means, figures_table, mean, meanings, off, strip, unknowable, write_frames
-from training_runs import PACKAGE, SEEDS, Run, Runner, Test, add_options
+from training_runs import NEAR, PACKAGE, SEEDS, Run, Runner, Test, add_options, unseen
 
 #: The same for every method. Pictures of this size have the footage's own resolution, so there is nothing to refine.
 COMMON = ("--image-loss", "fallback", "--refine", "0")
@@ -149,14 +150,14 @@ def pick_rates(runner: Runner, options: argparse.Namespace) -> dict[str, float]:
 
 def planned(options: argparse.Namespace, rates: Mapping[str, float]) -> dict[tuple[str, int], Run]:
     """The final runs of all methods whose rate is known, by method and seed; the same seed of all methods together."""
-    runs = {}
+    tests, runs = unseen(options.dataset), {}
     for seed in SEEDS:
         for name, method in METHODS.items():
             if (name in rates) if method.random else seed == SEEDS[0]:
                 rate = ("--lr", f"{rates[name]:g}") if method.random else ()
                 flags = (*method.options, *rate, "--cpu-minutes", f"{options.minutes:g}", "--size", str(options.size),
                          "--seed", str(seed), *COMMON)  # fmt: skip
-                runs[name, seed] = Run(f"final_{name}_seed{seed}", options.dataset, flags, {"": Test(options.dataset)})
+                runs[name, seed] = Run(f"final_{name}_seed{seed}", options.dataset, flags, tests)
     return runs
 
 
@@ -179,9 +180,11 @@ def goals(groups: Mapping[str, Sequence[Means]]) -> str:
     return "\n".join(lines)
 
 
-def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rates: Mapping[str, float],
+def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]],
+         near: Mapping[str, Sequence[Means]], rates: Mapping[str, float],
          machines: Sequence[str]) -> str:  # fmt: skip
-    """The page of results."""
+    """The page of results. groups: runs by method; near: the same on motion near what was trained on, where there is
+    any."""
     titles = {METHODS[name].title: name for name in groups}
 
     def rate(title: str) -> str:
@@ -206,6 +209,10 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]], rat
         *([f"Not there yet: {'; '.join(missing)}."] if missing else []),
         figures_table(shown, {"seeds": lambda title: str(len(shown[title])), "lr": rate}),
         f"## Goals\n\n{goals(groups)}",
+        *([f"## On motion near what was trained on\n\nThe same avatars, by the held-out cameras, in the unseen ends of "
+           f"films whose beginnings are trained on (split {NEAR}).",
+           figures_table({METHODS[name].title: group for name, group in near.items()}, {}),
+           f"The same goals there:\n\n{goals(near)}"] if near else []),
         f"## How to read it\n\n{meanings(groups.values(), machines)}\n- Learning rates: the best SSIM in the box of "
         f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv)."
         + unknowable(options.results, options.dataset.name),
@@ -260,7 +267,10 @@ def write(options: argparse.Namespace, runner: Runner, runs: Mapping[tuple[str, 
     if not groups:
         print("Nothing is finished yet.")
         return
-    text = page(options, groups, rates, runner.machines(runs.values()))
+    near = {name: [means for (own, seed), run in runs.items() if own == name and NEAR in run.tests
+                   and (means := (runner.figures(run, NEAR) or {}).get("all"))] for name in groups}  # fmt: skip
+    near = {name: group for name, group in near.items() if group}
+    text = page(options, groups, near, rates, runner.machines(runs.values()))
     (options.results / "quality.md").write_text(text, "utf-8")
     report = {"minutes": options.minutes, "size": options.size, "rates": rates,
               "results": {f"{name} seed {seed}": r["all"] for (name, seed), r in results.items()}}  # fmt: skip

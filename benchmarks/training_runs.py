@@ -33,6 +33,8 @@ PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_packag
 AVATARS = importlib.import_module(f"{PACKAGE}.neural_backend.interface.avatar_header")
 #: Seeds of a benchmark whose spread is told.
 SEEDS = (0, 1, 2)
+#: The split of the ends of films whose beginnings are trained on; test_far is of motion unlike any trained on.
+NEAR = "test_near"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Test:
 
     data: Path
     options: tuple[str, ...] = ("--cameras", "heldout", "--split", "test_far")
+
+
+def unseen(dataset: Path) -> dict[str, Test]:
+    """What a run is judged by: the unseen dance ('', the main test) and, where the dataset has that split, motion near
+    what was trained on; both by held-out cameras."""
+    near = NEAR in importlib.import_module(f"{PACKAGE}.training.dataset").read_dataset(dataset).split
+    return {"": Test(dataset), **({NEAR: Test(dataset, ("--cameras", "heldout", "--split", NEAR))} if near else {})}
 
 
 @dataclass(frozen=True)

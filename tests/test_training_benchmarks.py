@@ -59,7 +59,7 @@ def test_a_table_is_written_from_what_is_finished_and_nothing_is_done_twice(
     steps = read_header(tmp_path / "work" / "final_direct_seed0.avatar").provenance["steps"]
     assert steps > 0 and f", {steps} steps" in first
     assert f"| direct (the paper's, no skips) | 1 | 0.001 | {steps} |" in page and "open: ahead of v2v" in page
-    assert "Not there yet: textured-proxy: 3 of 3 runs;" in page
+    assert "Not there yet: textured-proxy: 3 of 3 runs;" in page and "(split test_near)" in page
     frames = (tmp_path / "quality_frames.csv").read_text("utf-8").splitlines()
     assert len(frames) == 41 and frames[0].startswith("method,seed,row,camera,") and frames[1].startswith("direct,0,")
     machine = tmp_path / "work" / "final_direct_seed0.machine"
