@@ -259,21 +259,23 @@ def main() -> None:
         raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
 
 
+def by_method(results: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, list[Means]]:
+    """The means of all runs of each method, in the table's order. results: by method and seed."""
+    groups = {name: [r["all"] for (own, _), r in results.items() if own == name] for name in METHODS}
+    return {name: group for name, group in groups.items() if group}
+
+
 def write(options: argparse.Namespace, runner: Runner, runs: Mapping[tuple[str, int], Run],
           results: Mapping[tuple[str, int], Mapping[str, Any]], rates: Mapping[str, float]) -> None:  # fmt: skip
     """All files of results, from the runs that are finished."""
-    groups = {name: [r["all"] for (own, _), r in results.items() if own == name] for name in METHODS}
-    groups = {name: group for name, group in groups.items() if group}
-    if not groups:
+    if not results:
         print("Nothing is finished yet.")
         return
-    near = {name: [means for (own, seed), run in runs.items() if own == name and NEAR in run.tests
-                   and (means := (runner.figures(run, NEAR) or {}).get("all"))] for name in groups}  # fmt: skip
-    near = {name: group for name, group in near.items() if group}
-    text = page(options, groups, near, rates, runner.machines(runs.values()))
+    near = {key: found for key, run in runs.items() if NEAR in run.tests and (found := runner.figures(run, NEAR))}
+    text = page(options, by_method(results), by_method(near), rates, runner.machines(runs.values()))
     (options.results / "quality.md").write_text(text, "utf-8")
-    report = {"minutes": options.minutes, "size": options.size, "rates": rates,
-              "results": {f"{name} seed {seed}": r["all"] for (name, seed), r in results.items()}}  # fmt: skip
+    own, beside = ({f"{name} seed {seed}": r["all"] for (name, seed), r in some.items()} for some in (results, near))
+    report = {"minutes": options.minutes, "size": options.size, "rates": rates, "results": own, NEAR: beside}
     (options.results / "quality.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     tables = [((name, seed), runner.path(run, ".csv")) for (name, seed), run in runs.items()]
     write_frames(options.results / "quality_frames.csv", ("method", "seed"), tables)
