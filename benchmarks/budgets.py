@@ -129,14 +129,13 @@ def taught(results: Mapping[Key, Mapping[str, Any]]) -> str:
 
 
 def page(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
-         results: Mapping[Key, Mapping[str, Any]]) -> str:  # fmt: skip
-    """The page of results."""
+         results: Mapping[Key, Mapping[str, Any]], near: Mapping[Key, Mapping[str, Any]]) -> str:  # fmt: skip
+    """The page of results. near: those on motion near what was trained on, where there is any."""
 
     def rows(results: Mapping[Key, Mapping[str, Any]]) -> dict[str, list[Mapping[str, float | None]]]:
         return {f"{method}, {minutes:g} minutes": [r["all"]] for (minutes, method), r in results.items()}
 
     groups = rows(results)
-    near = {key: found for key in results if NEAR in runs[key].tests and (found := runner.figures(runs[key], NEAR))}
     several, on_cpu = len(options.methods) > 1, options.device == "cpu"
     unit = "CPU minutes" if on_cpu else "minutes"
     rates = ", ".join(f"{method} {rate:g}" for method, rate in rates_of(options).items())
@@ -204,7 +203,7 @@ def main() -> None:
     results: dict[Key, Mapping[str, Any]] = {}
     for minutes in sorted(options.minutes):
         runner.do(run for (own, _), run in runs.items() if own == minutes)
-        some = {key: figures for key, run in runs.items() if key[0] == minutes and (figures := runner.figures(run))}
+        some = runner.finished({key: run for key, run in runs.items() if key[0] == minutes})
         results |= some
         if results:
             write(options, runner, {key: runs[key] for key in results}, results)
@@ -217,9 +216,11 @@ def main() -> None:
 def write(options: argparse.Namespace, runner: Runner, runs: Mapping[Key, Run],
           results: Mapping[Key, Mapping[str, Any]]) -> None:  # fmt: skip
     """All files of results, from what is finished."""
-    text = page(options, runner, runs, results)
+    near = runner.finished(runs, NEAR)
+    text = page(options, runner, runs, results, near)
     (options.results / f"{options.name}.md").write_text(text, "utf-8")
     report = {f"{method} {minutes:g}": r["all"] for (minutes, method), r in results.items()}
+    report |= {f"{method} {minutes:g} {NEAR}": r["all"] for (minutes, method), r in near.items()}
     (options.results / f"{options.name}.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     tables = [((method, f"{minutes:g}"), runner.path(run, ".csv")) for (minutes, method), run in runs.items()]
     write_frames(options.results / f"{options.name}_frames.csv", ("method", "minutes"), tables)

@@ -214,7 +214,8 @@ def page(options: argparse.Namespace, groups: Mapping[str, Sequence[Means]],
            figures_table({METHODS[name].title: group for name, group in near.items()}, {}),
            f"The same goals there:\n\n{goals(near)}"] if near else []),
         f"## How to read it\n\n{meanings(groups.values(), machines)}\n- Learning rates: the best SSIM in the box of "
-        f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv)."
+        f"{short} on a clip and a camera kept from training.\n- [Every frame of every run](quality_frames.csv), "
+        "of split test_far."
         + unknowable(options.results, options.dataset.name),
         f"![truth, {', '.join(shown)}](quality.jpg)",
     ]  # fmt: skip
@@ -253,7 +254,7 @@ def main() -> None:
     final = planned(options, rates)
     if not options.table:
         runner.do(run for (name, seed), run in final.items() if name in options.only and seed in options.seeds)
-    finished = {key: result for key, run in final.items() if (result := runner.figures(run))}
+    finished = runner.finished(final)
     write(options, runner, {key: final[key] for key in finished}, finished, rates)
     if runner.failed:
         raise SystemExit("\n".join(f"{name}: {sentence}" for name, sentence in runner.failed.items()))
@@ -271,7 +272,7 @@ def write(options: argparse.Namespace, runner: Runner, runs: Mapping[tuple[str, 
     if not results:
         print("Nothing is finished yet.")
         return
-    near = {key: found for key, run in runs.items() if NEAR in run.tests and (found := runner.figures(run, NEAR))}
+    near = runner.finished(runs, NEAR)
     text = page(options, by_method(results), by_method(near), rates, runner.machines(runs.values()))
     (options.results / "quality.md").write_text(text, "utf-8")
     own, beside = ({f"{name} seed {seed}": r["all"] for (name, seed), r in some.items()} for some in (results, near))

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -33,6 +33,7 @@ PACKAGE = runpy.run_path(str(ROOT / "neural_backend" / "start.py"))["load_packag
 AVATARS = importlib.import_module(f"{PACKAGE}.neural_backend.interface.avatar_header")
 #: Seeds of a benchmark whose spread is told.
 SEEDS = (0, 1, 2)
+Key = TypeVar("Key")
 #: The split of the ends of films whose beginnings are trained on; test_far is of motion unlike any trained on.
 NEAR = "test_near"
 
@@ -97,6 +98,10 @@ class Runner:
         loaded["made"] = AVATARS.read_header(avatar).provenance if avatar.exists() else {}
         loaded["all"]["steps"] = loaded["made"].get("steps")
         return loaded
+
+    def finished(self, runs: Mapping[Key, Run], test: str = "") -> dict[Key, dict[str, Any]]:
+        """The figures of those runs that are finished and judged by a test."""
+        return {key: found for key, run in runs.items() if (found := self.figures(run, test))}
 
     def machines(self, runs: Iterable[Run]) -> list[str]:
         """What runs were trained on, each machine once: a resumed benchmark may have had several."""
